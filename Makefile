@@ -1,0 +1,9 @@
+# Benchmarks, each paired with its own floor in one run. Not part of the tests: machines are noisy.
+PYTHON ?= .venv/bin/python
+
+.PHONY: bench bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage
+
+bench: bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage
+
+bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage: bench-%:
+	$(PYTHON) benchmarks/$*.py

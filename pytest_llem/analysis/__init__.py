@@ -1,0 +1,1 @@
+"""WHAT IT MEANS: pure numpy and scipy over records."""

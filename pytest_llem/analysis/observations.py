@@ -1,0 +1,119 @@
+"""What analysis keeps of a result: few enough bytes that 100,000 of them fit in memory."""
+
+from __future__ import annotations
+
+import math
+import sys
+from array import array
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+from pytest_llem.records import METRICS, Measurement, Quantity, Result, Source
+
+Shared = TypeVar("Shared")
+
+PLACE = {name: place for place, name in enumerate(METRICS)}
+"""Where a metric lies in `Observation.values` and `Observation.sources`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What a campaign asks of one configuration.
+
+    Attributes:
+        configuration: the spec hash that its results carry.
+        label: its name in tables.
+        axes: its value on each axis, by dotted name.
+        experiments: how many cycles were asked for: the N of "n of N".
+    """
+
+    configuration: str
+    label: str
+    axes: Mapping[str, Any]
+    experiments: int
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """One attempt at one experiment.
+
+    Attributes:
+        configuration: spec hash; with `cycle` it names the experiment.
+        started_at: seconds since the epoch, for the order in time.
+        launch: id of the engine process; None if the attempt has no measurement.
+        failure_kind: class of the failure; None for a completed experiment.
+        devices: UUIDs of the GPUs whose energy was read.
+        values: one a metric, in the order and units of `METRICS`; NaN where there is none.
+        sources: of the values, in the same order.
+    """
+
+    configuration: str
+    label: str
+    axes: Mapping[str, Any]
+    cycle: int
+    session: str
+    started_at: float
+    launch: str | None
+    status: Literal["completed", "failed"]
+    failure_kind: str | None
+    flags: tuple[str, ...]
+    devices: tuple[str, ...]
+    values: array[float]
+    sources: tuple[Source, ...]
+
+    @classmethod
+    def of(cls, result: Result) -> Observation:
+        """Return what analysis needs of `result`; strings and sources are shared between observations."""
+        measurement = result.measurement
+        quantities = [_quantity(measurement, name) for name in METRICS]
+        return cls(
+            configuration=sys.intern(result.spec_hash),
+            label=sys.intern(result.label),
+            axes=result.axes,
+            cycle=result.cycle,
+            session=sys.intern(result.session_id),
+            started_at=result.started_at.timestamp(),
+            launch=measurement.launch.id if measurement else None,
+            status=result.status,
+            failure_kind=result.failure.kind if result.failure else None,
+            flags=measurement.flags if measurement else (),
+            devices=_shared(_devices(measurement)),
+            values=array("d", (math.nan if q is None or q.value is None else q.value for q in quantities)),
+            sources=_shared(tuple("unavailable" if q is None else q.source for q in quantities)),
+        )
+
+    @property
+    def block(self) -> tuple[int, str]:
+        """The statistical block: a cycle that was finished in another session is two of them."""
+        return self.cycle, self.session
+
+
+def newest(observations: Iterable[Observation]) -> list[Observation]:
+    """Return one observation an experiment, in order of time.
+
+    An experiment is a configuration in a cycle. Its newest completed attempt stands for it; a failed one only
+    if none was completed. So a repeated experiment never counts twice.
+    """
+    kept: dict[tuple[str, int], Observation] = {}
+    for observation in sorted(observations, key=lambda one: one.started_at):
+        experiment = observation.configuration, observation.cycle
+        if observation.status == "completed" or experiment not in kept or kept[experiment].status == "failed":
+            kept[experiment] = observation
+    return sorted(kept.values(), key=lambda one: one.started_at)
+
+
+def _quantity(measurement: Measurement | None, metric: str) -> Quantity | None:
+    return measurement.metrics.get(metric) if measurement else None
+
+
+def _devices(measurement: Measurement | None) -> tuple[str, ...]:
+    domains = measurement.energy_j if measurement else ()
+    return tuple(sorted(domain.removeprefix("gpu:") for domain in domains if domain.startswith("gpu:")))
+
+
+@lru_cache(maxsize=4096)
+def _shared(values: tuple[Shared, ...]) -> tuple[Shared, ...]:
+    """Return the one tuple that stands for all equal ones."""
+    return values

@@ -1,0 +1,1 @@
+"""Inference engines, one folder each: `spec.py` for the host, `engine.py` beside the model."""

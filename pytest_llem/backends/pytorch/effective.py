@@ -1,0 +1,123 @@
+"""What was really applied, read back from the model and from `generate()`, and compared with what was asked."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from transformers import GenerationConfig, PreTrainedModel
+
+from pytest_llem.backends.base import EngineError
+from pytest_llem.backends.pytorch.loading import DTYPES
+from pytest_llem.backends.pytorch.quantization import requested
+from pytest_llem.backends.pytorch.spec import PyTorchParameters
+from pytest_llem.backends.sampling import resolve
+from pytest_llem.records import Configuration
+
+
+def of_model(model: PreTrainedModel) -> dict[str, Any]:
+    """Return what a loaded model is like. `parameters` counts elements as stored: packed weights count fewer."""
+    stored = Counter[torch.dtype]()
+    for weight in model.parameters():
+        stored[weight.dtype] += weight.numel()
+    floating = {name: stored[dtype] for name, dtype in DTYPES.items() if dtype in stored}
+    classes = {type(weight).__name__ for weight in model.parameters()}
+    return {
+        "model_class": type(model).__name__,
+        "model_revision": getattr(model.config, "_commit_hash", None),
+        "parameters": stored.total(),
+        "parameters_by_dtype": {str(dtype).removeprefix("torch."): n for dtype, n in stored.items()},
+        "fp_precision": max(floating, key=floating.__getitem__, default=None),
+        "attn_implementation": model.config._attn_implementation,  # noqa: SLF001 - it has no public name
+        "load_in_4bit": "Params4bit" in classes,
+        "load_in_8bit": "Int8Params" in classes,
+        "quantization_config": _quantization(model),
+        "device": model.device.type,
+        "num_threads": torch.get_num_threads(),
+    }
+
+
+def _quantization(model: PreTrainedModel) -> dict[str, Any] | None:
+    applied = getattr(model.config, "quantization_config", None)
+    if applied is None:
+        return None
+    said = applied if isinstance(applied, dict) else applied.to_dict()
+    plain: dict[str, Any] = json.loads(
+        json.dumps(said, default=lambda value: str(value).removeprefix("torch."))
+    )
+    return plain
+
+
+def of_generation(wanted: GenerationConfig) -> dict[str, Any]:
+    """Return the settings that `generate()` was given."""
+    return {
+        "output_length": "exact" if wanted.eos_token_id is None else "natural",
+        "max_output_tokens": wanted.max_new_tokens,
+        "do_sample": wanted.do_sample,
+        "temperature": wanted.temperature,
+        "top_p": wanted.top_p,
+        "top_k": wanted.top_k,
+        "min_p": wanted.min_p or 0.0,
+        "repetition_penalty": wanted.repetition_penalty,
+        "no_repeat_ngram_size": wanted.no_repeat_ngram_size,
+        "num_beams": wanted.num_beams,
+    }
+
+
+APPLIED_AS_WRITTEN = (
+    "attn_implementation",
+    "torch_compile",
+    "load_in_4bit",
+    "load_in_8bit",
+    "batch_size",
+    "batching_strategy",
+    "use_cache",
+    "min_p",
+    "no_repeat_ngram_size",
+    "num_beams",
+)
+"""Parameters that leave the engine no choice and always have an effect."""
+
+
+def verify(configuration: Configuration, effective: Mapping[str, Any]) -> None:
+    """Compare what was asked with what was applied, as far as `effective` knows it already.
+
+    Raises:
+        EngineError: for anything that was asked and not applied, with both values.
+    """
+    parameters = PyTorchParameters.model_validate(configuration.parameters)
+    asked = _asked(configuration, parameters)
+    compared = [(name, value, effective[name]) for name, value in asked.items() if name in effective]
+    quantization = effective.get("quantization_config") or {}
+    compared += [
+        (f"quantization_config.{name}", value, quantization.get(name))
+        for name, value in (requested(parameters) or {}).items()
+        if not isinstance(value, dict | list)  # transformers writes nested values in its own way
+    ]
+    wrong = [f"{name} (asked {value!r}, applied {got!r})" for name, value, got in compared if got != value]
+    if wrong:
+        raise EngineError(f"the engine did not apply {', '.join(wrong)}")
+
+
+def _asked(configuration: Configuration, parameters: PyTorchParameters) -> dict[str, Any]:
+    """Return what the configuration demands; what it leaves to the engine, or has no effect, is not in it."""
+    asked = {
+        "fp_precision": configuration.fp_precision,
+        "output_length": configuration.output_length,
+        "max_output_tokens": configuration.max_output_tokens,
+        **asdict(resolve(configuration.decoder)),
+        **{name: getattr(parameters, name) for name in APPLIED_AS_WRITTEN},
+    }
+    if parameters.device != "auto":
+        asked["device"] = parameters.device
+    if parameters.num_threads is not None:
+        asked["num_threads"] = parameters.num_threads
+    if parameters.torch_compile and parameters.torch_compile_backend:
+        asked["torch_compile_backend"] = parameters.torch_compile_backend
+    if parameters.use_cache and parameters.cache_implementation:
+        asked["cache_implementation"] = parameters.cache_implementation
+    return asked

@@ -1,0 +1,99 @@
+"""From a configuration to a model on its device: trained weights, or random ones of the same architecture."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+
+from pytest_llem.backends.base import EngineError
+from pytest_llem.backends.pytorch.quantization import quantization_config
+from pytest_llem.backends.pytorch.spec import PyTorchParameters
+from pytest_llem.records import Configuration
+
+RANDOM_WEIGHTS = "random:"
+"""Before a model's name: its architecture with random weights."""
+
+WEIGHTS_SEED = 0
+"""Of random weights: one for all, so that two configurations of one architecture compute with equal weights
+wherever device and dtype are equal."""
+
+DTYPES = MappingProxyType({"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16})
+
+
+def has_random_weights(configuration: Configuration) -> bool:
+    """Return whether the model is an architecture with random weights."""
+    return configuration.model_name.startswith(RANDOM_WEIGHTS)
+
+
+def load_model(configuration: Configuration, parameters: PyTorchParameters, path: str) -> PreTrainedModel:
+    """Load the model of a configuration from a folder or hub id, ready to generate.
+
+    Raises:
+        EngineError: when transformers refuses; its reason is in the message.
+    """
+    device = choose_device(parameters.device)
+    wanted = {
+        "dtype": DTYPES[configuration.fp_precision],
+        "attn_implementation": parameters.attn_implementation,
+        "trust_remote_code": parameters.trust_remote_code,
+    }
+    try:
+        if has_random_weights(configuration):
+            model = _random(path, parameters, device, wanted)
+        else:
+            model = _trained(path, parameters, device, wanted)
+    except (OSError, ValueError, ImportError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise EngineError(f"{configuration.model_name} cannot be loaded: {reason}") from error
+    return model.eval()
+
+
+def choose_device(asked: str) -> torch.device:
+    """Return the device for `auto`, `cpu` or `cuda`."""
+    if asked == "cuda" and not torch.cuda.is_available():
+        raise EngineError("device: cuda is asked for, and torch finds no CUDA device here")
+    found = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(found if asked == "auto" else asked)
+
+
+def _random(
+    path: str, parameters: PyTorchParameters, device: torch.device, wanted: dict[str, Any]
+) -> PreTrainedModel:
+    """Initialise the architecture as its authors do, on the device itself: on a CPU large models take minutes."""
+    if quantization_config(parameters) is not None:
+        raise EngineError(
+            "random weights cannot be quantised while loading: save the model once with save_pretrained()"
+            " and give that folder as model_name"
+        )
+    config = AutoConfig.from_pretrained(
+        path, trust_remote_code=parameters.trust_remote_code, **_revision(parameters)
+    )
+    torch.manual_seed(WEIGHTS_SEED)
+    with device:
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **wanted)
+    return model
+
+
+def _trained(
+    path: str, parameters: PyTorchParameters, device: torch.device, wanted: dict[str, Any]
+) -> PreTrainedModel:
+    """Load trained weights; transformers would draw missing ones at random, with a warning that nobody sees."""
+    model: PreTrainedModel
+    model, report = AutoModelForCausalLM.from_pretrained(
+        path,
+        device_map=device.type,
+        quantization_config=quantization_config(parameters),
+        output_loading_info=True,
+        **_revision(parameters),
+        **wanted,
+    )
+    if missing := sorted(report["missing_keys"]):
+        raise EngineError(f"{path} lacks {len(missing)} of the model's weights, such as {missing[0]}")
+    return model
+
+
+def _revision(parameters: PyTorchParameters) -> dict[str, str]:
+    return {} if parameters.revision is None else {"revision": parameters.revision}

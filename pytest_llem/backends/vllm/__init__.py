@@ -1,0 +1,1 @@
+"""The `vllm` backend: continuous batching by vLLM."""

@@ -1,0 +1,1 @@
+"""WHAT to run, as pure data: no pytest, no Docker, no torch."""

@@ -1,0 +1,149 @@
+"""The points of a campaign before they are checked: each one fragment, with its place on every axis.
+
+A fragment is built from the general to the particular: the short forms `model`, `dataset` and
+`num_samples`, then `defaults`, then an experiment of its own, or (`axes`) bundles, shared axes and backend
+overrides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.findings import did_you_mean
+from pytest_llem.campaign.loader import LoadedCampaign
+from pytest_llem.campaign.schema import Campaign, Fragment, Scalar
+
+DEFAULT_BACKEND = "pytorch"
+"""What an experiment without `backend` runs on, as in llenergymeasure v1."""
+
+
+class GridError(ValueError):
+    """The campaign has no points that can run, or too many; the message is one sentence."""
+
+
+class Draft(NamedTuple):
+    """A point before it is checked.
+
+    Attributes:
+        where: file or part of the campaign, for messages.
+        axes: `backend`, `model`, then its value on every axis, by the name without the backend's prefix.
+        config_name: an explicit experiment's own name.
+        sections: backends whose sections an explicit experiment sets itself.
+        excluded: by which entries of `grid.exclude`.
+    """
+
+    where: str
+    spec: BackendSpec
+    fragment: Fragment
+    axes: dict[str, Scalar]
+    config_name: str | None = None
+    sections: frozenset[str] = frozenset()
+    excluded: tuple[str, ...] = ()
+
+
+# --- Layers ---
+
+
+def over(base: Fragment, fragment: Fragment) -> Fragment:
+    """Return `base` with the keys of `fragment` laid over it.
+
+    Mappings of fields (`decoder`, a backend's section) are joined; a mapping that is itself a value, such as
+    `pytorch.quantization_config`, is replaced.
+    """
+    joined = dict(base)
+    for key, value in fragment.items():
+        below = joined.get(key)
+        joined[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    return joined
+
+
+def layered(base: Fragment, fragment: Fragment) -> Fragment:
+    """Return `over(base, fragment)`, where `dataset.sample_size` also sets `num_input_prompts`.
+
+    That is unless `num_input_prompts` is set beside it.
+    """
+    joined = over(base, fragment)
+    dataset = fragment.get("dataset")
+    if "num_input_prompts" not in fragment and isinstance(dataset, dict) and dataset.get("sample_size"):
+        joined["num_input_prompts"] = dataset["sample_size"]
+    return joined
+
+
+def common(campaign: Campaign) -> Fragment:
+    """Return what holds for every point: the short forms and `defaults`, but for a name."""
+    short = {
+        "model_name": campaign.model,
+        "dataset": campaign.dataset and {"name": campaign.dataset},
+        "num_input_prompts": campaign.num_samples,
+    }
+    base = layered({key: value for key, value in short.items() if value is not None}, campaign.defaults)
+    base.pop("config_name", None)
+    return base
+
+
+# --- Explicit experiments ---
+
+IDENTIFIERS = {"config_name", "backend", "model_name"}
+"""Keys of an experiment that are no axes."""
+
+
+def explicit(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec]) -> list[Draft]:
+    """Return the experiments that the campaign spells out, in the order of the file.
+
+    Every key that one of them sets is an axis of all of them.
+    """
+    base = common(loaded.campaign)
+    names: dict[str, None] = {}
+    drafts = []
+    for sourced in loaded.fragments:
+        fragment = layered(base, sourced.fragment)
+        spec = known_backend(fragment.pop("backend", DEFAULT_BACKEND), backends, sourced.where)
+        names |= dict.fromkeys(_flat(sourced.fragment, spec, backends))
+        drafts.append(
+            Draft(
+                where=sourced.where,
+                spec=spec,
+                axes=_flat(fragment, spec, backends),
+                config_name=fragment.pop("config_name", None),
+                fragment=fragment,
+                sections=frozenset(backends.keys() & sourced.fragment.keys()),
+            )
+        )
+    return [draft._replace(axes=_chosen(draft, names)) for draft in drafts]
+
+
+def known_backend(name: str, backends: Mapping[str, BackendSpec], where: str) -> BackendSpec:
+    """Return the spec of a backend.
+
+    Raises:
+        GridError: it is not installed.
+    """
+    if name not in backends:
+        raise GridError(f"{where}: the backend {name!r} is not installed{did_you_mean(name, backends)}")
+    return backends[name]
+
+
+def _flat(fragment: Fragment, spec: BackendSpec, backends: Mapping[str, BackendSpec]) -> dict[str, Scalar]:
+    """Return the keys that matter to a backend by dotted name, those of its own section without prefix."""
+    flat: dict[str, Scalar] = {}
+    for key, value in fragment.items():
+        if key == spec.name:
+            flat |= {name: shown(inner) for name, inner in value.items()}
+        elif isinstance(value, dict) and key not in backends:
+            flat |= {f"{key}.{name}": shown(inner) for name, inner in value.items()}
+        elif key not in backends and key not in IDENTIFIERS:
+            flat[key] = shown(value)
+    return flat
+
+
+def _chosen(draft: Draft, names: Iterable[str]) -> dict[str, Scalar]:
+    place: dict[str, Scalar] = {"backend": draft.spec.name, "model": draft.fragment.get("model_name", "")}
+    return place | {name: draft.axes[name] for name in names if name in draft.axes}
+
+
+def shown(value: Any) -> Scalar:
+    """Return a value as tables show it: a list or a mapping becomes JSON."""
+    return value if isinstance(value, Scalar) else json.dumps(value, separators=(",", ":"))

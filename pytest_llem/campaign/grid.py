@@ -1,0 +1,233 @@
+"""From a campaign to its points: expanded, checked, judged by the rules, equal ones merged."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+
+from pydantic import ValidationError
+
+from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.axes import Exclusion, blocks, exclusions
+from pytest_llem.campaign.drafts import Draft, GridError, explicit
+from pytest_llem.campaign.findings import did_you_mean
+from pytest_llem.campaign.identity import Files, engine_key, limited, slug, spec_hash, twin_hash
+from pytest_llem.campaign.keys import experiment_keys, resolve_axis
+from pytest_llem.campaign.loader import LoadedCampaign
+from pytest_llem.campaign.naming import ALWAYS, Names
+from pytest_llem.campaign.rules import Candidate, Verdict, judge
+from pytest_llem.campaign.schema import Campaign, Scalar
+from pytest_llem.records import Configuration
+
+__all__ = ["Expansion", "GridError", "Point", "expand"]
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One configuration of a campaign.
+
+    Attributes:
+        id: `label` in the characters of a node id; unique among the points that run, at most 108 bytes.
+        label: backend and every axis that varies, for tables.
+        axes: `backend`, `model`, a `config_name` of its own, and every axis that varies, by short name.
+        spec_hash, engine_key: see `identity`; empty for a point that never runs.
+        reasons: for the verdict.
+        merged: how many equal points it stands for, itself included.
+    """
+
+    id: str
+    label: str
+    axes: dict[str, Scalar]
+    configuration: Configuration
+    spec_hash: str
+    engine_key: str
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    merged: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """The points of a campaign.
+
+    Attributes:
+        points: those that run, valid and warned: explicit experiments, then the grid.
+        filtered: those that never run.
+        generated: points before any was filtered or merged.
+        merged: points that equal another one and run as that.
+        notes: what the author should hear.
+    """
+
+    points: tuple[Point, ...]
+    filtered: tuple[Point, ...]
+    generated: int
+    merged: int
+    notes: tuple[str, ...] = ()
+
+    def reasons(self) -> dict[Verdict, Counter[str]]:
+        """Return how many points were filtered and warned, by reason."""
+        return {
+            "filtered": Counter(chain.from_iterable(point.reasons for point in self.filtered)),
+            "warned": Counter(chain.from_iterable(point.reasons for point in self.points)),
+        }
+
+
+def expand(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec], executor: str = "local") -> Expansion:
+    """Return the points of a campaign.
+
+    Args:
+        loaded: the campaign and its explicit experiments.
+        backends: by name.
+        executor: where experiments run; part of each point's hash.
+
+    Raises:
+        GridError: no point is left, there are too many, or a key names something that does not exist.
+    """
+    campaign = loaded.campaign
+    grid = blocks(campaign, backends)
+    generated = len(loaded.fragments) + sum(block.size for block in grid)
+    _check_number(generated, campaign)
+    experiments = explicit(loaded, backends)
+    names = Names(
+        [
+            *({name: {value} for name, value in draft.axes.items()} for draft in experiments),
+            *(b.values() for b in grid),
+        ],
+        ((draft.spec.name, draft.config_name) for draft in experiments),
+    )
+    _check_group_by(campaign, names, backends)
+    excluding = exclusions(campaign.grid, grid) if campaign.grid else []
+    collected = _Collection(loaded, names, frozenset(backends), executor)
+    for draft in chain(experiments, *(block.drafts(excluding) for block in grid)):
+        collected.add(draft)
+    return collected.expansion(generated, excluding)
+
+
+def _check_number(generated: int, campaign: Campaign) -> None:
+    execution = campaign.execution
+    experiments = generated * execution.cycles
+    if not generated:
+        raise GridError("the campaign has no configuration: give it a grid, experiments or configs")
+    if experiments > execution.max_experiments:
+        raise GridError(
+            f"{generated:,} points x {execution.cycles:,} cycles are {experiments:,} experiments, more than"
+            f" execution.max_experiments ({execution.max_experiments:,}): shorten an axis or raise it"
+        )
+
+
+def _check_group_by(campaign: Campaign, names: Names, backends: Mapping[str, BackendSpec]) -> None:
+    keys = experiment_keys(backends).keys
+    known = {*ALWAYS, *names.short, *names.short.values(), *keys}
+    for name in campaign.group_by:
+        meanings = (resolve_axis(name, spec) for spec in backends.values())
+        if name not in known and not any(path in keys for path in meanings):
+            raise GridError(f"group_by: {name!r} is neither an axis nor a key{did_you_mean(name, known)}")
+
+
+class _Collection:
+    """The points of one campaign as they are found."""
+
+    def __init__(self, loaded: LoadedCampaign, names: Names, backends: frozenset[str], executor: str) -> None:
+        self._campaign = loaded.campaign
+        self._files = Files(loaded.rootdir)
+        self._names = names
+        self._backends = backends
+        self._executor = executor
+        self._points: dict[str, Point] = {}
+        self._filtered: list[Point] = []
+        self._merged: Counter[str] = Counter()
+        self._ids: set[str] = set()
+
+    def add(self, draft: Draft) -> None:
+        """Check a draft, and keep it as a point or count it with its equal."""
+        configuration = _configuration(draft, self._backends)
+        if draft.excluded:
+            self._filtered.append(self._point(draft, configuration, ("filtered", draft.excluded)))
+            return
+        verdict = judge(Candidate(configuration, draft.spec, self._files, draft.sections))
+        if verdict[0] == "filtered":
+            self._filtered.append(self._point(draft, configuration, verdict))
+            return
+        digest = self._hash(configuration)
+        if digest in self._points:
+            self._merged[digest] += 1
+        else:
+            self._points[digest] = self._point(draft, configuration, verdict, digest)
+
+    def expansion(self, generated: int, excluding: Sequence[Exclusion]) -> Expansion:
+        """Return all that was found.
+
+        Raises:
+            GridError: nothing is left to run.
+        """
+        reasons = Counter(reason for point in self._filtered for reason in point.reasons)
+        if not self._points:
+            counted = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common())
+            raise GridError(f"none of {generated:,} points can run: {counted}")
+        points = (
+            replace(p, merged=1 + n) if (n := self._merged[p.spec_hash]) else p for p in self._points.values()
+        )
+        return Expansion(
+            points=tuple(points),
+            filtered=tuple(self._filtered),
+            generated=generated,
+            merged=self._merged.total(),
+            notes=tuple(f"{e.where} matches no point" for e in excluding if e.reason not in reasons),
+        )
+
+    def _point(
+        self,
+        draft: Draft,
+        configuration: Configuration,
+        judged: tuple[Verdict, tuple[str, ...]],
+        digest: str = "",
+    ) -> Point:
+        words = self._names.words(draft)
+        point_id = "-".join(map(slug, words))
+        if digest:
+            point_id = limited(point_id, self._ids)
+            self._ids.add(point_id)
+        return Point(
+            id=point_id,
+            label=" ".join(words),
+            axes=self._names.axes(draft),
+            configuration=configuration,
+            spec_hash=digest,
+            engine_key=engine_key(configuration, draft.spec) if digest else "",
+            verdict=judged[0],
+            reasons=judged[1],
+        )
+
+    def _hash(self, configuration: Configuration) -> str:
+        """Return the hash of a configuration; equal ones stay apart when they have different names."""
+        plain = spec_hash(
+            configuration,
+            window=self._campaign.window,
+            execution=self._campaign.execution,
+            executor=self._executor,
+            files=self._files,
+        )
+        own, equal = configuration.config_name, self._points.get(plain)
+        if equal is None or own in (None, equal.configuration.config_name):
+            return plain
+        return twin_hash(plain, own)
+
+
+def _configuration(draft: Draft, backends: frozenset[str]) -> Configuration:
+    """Return the checked configuration of a draft, with the section of its own backend alone."""
+    name = draft.spec.name
+    try:
+        parameters = draft.spec.parameters.model_validate(draft.fragment.get(name, {}))
+        fields = {key: value for key, value in draft.fragment.items() if key not in backends}
+        fields |= {
+            "config_name": draft.config_name,
+            "backend": name,
+            "parameters": parameters.model_dump(mode="json"),
+        }
+        return Configuration.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise GridError(f"{draft.where}: {key}: {first['msg']}") from error

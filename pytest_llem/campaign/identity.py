@@ -1,0 +1,152 @@
+"""Which results are one measurement, which configurations share a launch, what an experiment is called.
+
+Resume finds a finished experiment by `spec_hash` and cycle, never by its id: renaming reruns nothing. All
+hashes are SHA-256 over canonical JSON (sorted keys, no spaces), cut to what a campaign needs: 16 hex digits
+leave a chance below 1e-9 that any two of 100,000 configurations collide.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Container
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.schema import Execution, Window
+from pytest_llem.records import Configuration
+
+RANDOM_WEIGHTS = "random:"
+"""Before a model's name: its architecture with random weights."""
+
+POINT_ID_BYTES = 108
+"""Longest id of a point. With `-c` and a cycle of ten digits it stays within the 120 bytes of a node id."""
+
+NAMES = {"config_name", "prompts_file"}
+"""Fields that only name something; the content of `prompts_file` is hashed in its place."""
+
+
+class _File(NamedTuple):
+    """What a hash and a rule need of a file: None and {} for one that cannot be read."""
+
+    digest: str | None
+    mapping: dict[str, Any]
+
+
+class Files:
+    """The files that configurations name, each read once for a campaign. Relative paths start at `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._files: dict[str, _File] = {}
+
+    def digest(self, path: str) -> str | None:
+        """Return the SHA-256 of the file in hex, or None when it cannot be read."""
+        return self._file(path).digest
+
+    def mapping(self, path: str) -> dict[str, Any]:
+        """Return the top level of a JSON file, or {} when it has none that can be read."""
+        return self._file(path).mapping
+
+    def _file(self, path: str) -> _File:
+        if path not in self._files:
+            self._files[path] = _read(self._folder / Path(path).expanduser())
+        return self._files[path]
+
+
+def _read(path: Path) -> _File:
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return _File(None, {})
+    try:
+        parsed = json.loads(content) if path.suffix == ".json" else None
+    except ValueError:
+        parsed = None
+    return _File(sha256(content).hexdigest(), parsed if isinstance(parsed, dict) else {})
+
+
+def model_config(model_name: str) -> str:
+    """Return the path at which a model in a local folder has its `config.json`."""
+    return f"{model_name.removeprefix(RANDOM_WEIGHTS)}/config.json"
+
+
+def spec_hash(
+    configuration: Configuration, *, window: Window, execution: Execution, executor: str, files: Files
+) -> str:
+    """Return 16 hex digits that stand for all that can change the measured numbers.
+
+    These are the configuration, the content of its prompts file and of the `config.json` of a model in a
+    local folder, the floor and cap of the warm-up, the window, and the executor. Not in it: names, gaps,
+    timeouts and the number of cycles. `twin_hash` tells apart equal configurations that are kept on
+    purpose.
+    """
+    prompts = configuration.prompts_file
+    return _digest(
+        {
+            "configuration": configuration.model_dump(mode="json", exclude=NAMES),
+            "prompts_file": prompts and files.digest(prompts),
+            "model_config": files.digest(model_config(configuration.model_name)),
+            "warmup": [execution.warmup_prompts, execution.warmup_timeout_seconds],
+            "window": [window.seconds, window.passes],
+            "executor": executor,
+        }
+    )[:16]
+
+
+def twin_hash(equal: str, config_name: str) -> str:
+    """Return the hash of a configuration that has the hash `equal` and a `config_name` of its own.
+
+    That is how a campaign writes an A/A comparison. The first of the equals keeps the plain hash, so adding a
+    twin reruns nothing.
+    """
+    return _digest([equal, config_name])[:16]
+
+
+def engine_key(configuration: Configuration, spec: BackendSpec) -> str:
+    """Return 12 hex digits that stand for what the engine loads.
+
+    Two configurations with one key can be served by one launch. The seed is in it for random weights only,
+    which it initialises.
+    """
+    random_weights = configuration.model_name.startswith(RANDOM_WEIGHTS)
+    per_call = spec.parameters.per_call
+    return _digest(
+        {
+            "backend": configuration.backend,
+            "model_name": configuration.model_name,
+            "random_seed": configuration.random_seed if random_weights else None,
+            "gpus": configuration.gpus,
+            "fp_precision": configuration.fp_precision,
+            "parameters": {k: v for k, v in configuration.parameters.items() if k not in per_call},
+        }
+    )[:12]
+
+
+def slug(text: str) -> str:
+    """Return `text` in the characters that a node id may have: ASCII letters, digits and `._=-`.
+
+    Accents fall off, anything else becomes one `-`. A text of which nothing is left gives 8 hex digits of
+    its hash.
+    """
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    return re.sub(r"[^A-Za-z0-9._=]+", "-", ascii_text).strip("-.") or sha256(text.encode()).hexdigest()[:8]
+
+
+def limited(point_id: str, taken: Container[str]) -> str:
+    """Return `point_id`, numbered when it is `taken`; a long one is cut, with 8 hex digits of its hash."""
+    if len(point_id) > POINT_ID_BYTES:
+        digits = sha256(point_id.encode()).hexdigest()[:8]
+        point_id = f"{point_id[: POINT_ID_BYTES - 9]}-{digits}"
+    number, free = 1, point_id
+    while free in taken:
+        number += 1
+        free = f"{point_id[: POINT_ID_BYTES - 8]}-{number}"
+    return free
+
+
+def _digest(value: Any) -> str:
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

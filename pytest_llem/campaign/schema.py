@@ -1,0 +1,263 @@
+"""The keys of a campaign file, their types and defaults (docs/campaign-file.md).
+
+Each model is one mapping of the YAML. What an experiment may say (`defaults`, `experiments`, axes) is a
+fragment: a nested mapping of the fields of `records.Configuration` and of the backends' sections.
+"""
+
+from __future__ import annotations
+
+import re
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from pytest_llem.records import Count, NonNegative, Record
+
+Fragment = dict[str, Any]
+Positive = Annotated[float, Field(gt=0)]
+Scalar = str | int | float | bool | None
+
+
+def _file_name(value: str) -> str:
+    if not value.strip() or value in (".", "..") or not value.isprintable() or set(value) & set("/\\"):
+        raise ValueError(
+            f"{value!r} cannot name a file: write some text without slashes and control characters"
+        )
+    return value
+
+
+def _clock(value: str) -> str:
+    if not re.fullmatch(r"([01]?[0-9]|2[0-3]):[0-5][0-9]", value):
+        raise ValueError(f"{value!r} is no time of day: write HH:MM, such as 02:30")
+    return value.zfill(5)
+
+
+def _duration(value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*[smhd]", value):
+        raise ValueError(
+            f"{value!r} is no duration: write a whole number with s, m, h or d, such as 90s or 6h"
+        )
+    return value
+
+
+def _url(value: str) -> str:
+    if not re.match(r"https?://[^/\s]", value):
+        raise ValueError(f"{value!r} is no address: write one that starts with https:// or http://")
+    return value
+
+
+SafeName = Annotated[str, AfterValidator(_file_name)]
+"""A name that may become part of a path."""
+
+Clock = Annotated[str, AfterValidator(_clock)]
+"""HH:MM, local time."""
+
+Duration = Annotated[str, AfterValidator(_duration)]
+"""A whole number of seconds, minutes, hours or days: 90s, 30m, 6h, 2d."""
+
+
+class Grid(Record):
+    """backends x models x shared axes x bundles x backend overrides, less what `exclude` drops."""
+
+    backends: Annotated[tuple[str, ...], Field(min_length=1)]
+    models: Annotated[tuple[str, ...], Field(min_length=1)] | None = None
+    shared: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    bundles: dict[str, dict[str, Fragment]] = Field(default_factory=dict)
+    backend_overrides: dict[str, Fragment] = Field(default_factory=dict)
+    exclude: tuple[Fragment, ...] = ()
+
+
+class ExperimentEntry(Record):
+    """One explicit experiment: a file with overrides, or keys written in place (`inline`)."""
+
+    config: str | None = None
+    overrides: Fragment = Field(default_factory=dict)
+    inline: Fragment = Field(default_factory=dict)
+
+
+class Execution(Record):
+    """How often, in which order and at which pace. None for a timeout means "derived", see DESIGN 5."""
+
+    cycles: Count = 5
+    structure: Literal["shuffled", "interleaved", "grouped"] = "shuffled"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    warmup_prompts: Annotated[int, Field(ge=0)] = 5
+    warmup_timeout_seconds: NonNegative = 120.0
+    config_gap_seconds: NonNegative = 10.0
+    cycle_gap_seconds: NonNegative = 10.0
+    conditioning: bool = True
+    gap: Literal["fixed", "thermal"] = "fixed"
+    gap_band_celsius: Positive = 2.0
+    timeout_seconds: Positive | None = None
+    start_timeout_seconds: Positive | None = None
+    silence_seconds: Positive = 300.0
+    recycle_cycles: Annotated[int, Field(ge=0)] = 1
+    max_experiments: Count = 100_000
+    max_consecutive_failures: Count = 10
+    budget_hours: Positive | None = None
+    budget_kwh: Positive | None = None
+
+
+class Window(Record):
+    """Whole passes until both are reached."""
+
+    seconds: NonNegative = 30.0
+    passes: Count = 1
+
+
+class HealthCheck(Record):
+    """Health of the services between experiments."""
+
+    enabled: bool = True
+    interval_experiments: Annotated[int, Field(ge=0)] = 0
+    gpu_memory_threshold_pct: Annotated[float, Field(ge=50, le=100)] = 90.0
+    restart_on_failure: bool = True
+    max_restarts: Annotated[int, Field(ge=0)] = 3
+
+
+class ColdStart(Record):
+    """A new launch for every experiment; with `restart_container` a new container too."""
+
+    force_cold_start: bool = False
+    restart_container: bool = False
+
+
+class Daemon(Record):
+    """Repetition on a clock."""
+
+    enabled: bool = False
+    at: Clock | None = None
+    interval: Duration | None = None
+    total_duration: Duration | None = None
+    quiet: bool = True
+
+
+class Service(Record):
+    """Where one backend lives: its image, or under the local executor its own Python interpreter."""
+
+    image: str | None = None
+    python: str | None = None
+    env: dict[str, str] = Field(default_factory=dict)
+    devices: tuple[str, ...] = ()
+
+
+class Confidence(Record):
+    """The intervals of the summary (STATISTICS.md)."""
+
+    level: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    method: Literal["auto", "student", "bootstrap-t", "percentile", "bca"] = "auto"
+    resamples: Annotated[int, Field(ge=99, le=1_000_000)] = 9999
+
+
+class Budget(Record):
+    """Bounds on one metric, in the metric's unit, judged on the configuration's interval."""
+
+    max: float | None = None
+    min: float | None = None
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Self:
+        if self.max is None and self.min is None:
+            raise ValueError("a budget needs max or min")
+        if self.max is not None and self.min is not None and self.max < self.min:
+            raise ValueError("max is below min")
+        return self
+
+
+class Notify(Record):
+    """Who is told."""
+
+    webhook_url: Annotated[str, AfterValidator(_url)] | None = None
+    on: tuple[Literal["complete", "failure"], ...] = ("complete", "failure")
+
+
+class Cost(Record):
+    """What energy costs."""
+
+    price_per_kwh: NonNegative | None = None
+    carbon_g_per_kwh: NonNegative | None = None
+
+
+class Io(Record):
+    """Where files go.
+
+    Attributes:
+        results_dir: a path below pytest's root folder, or an absolute one.
+    """
+
+    results_dir: str = "results"
+
+
+class Campaign(Record):
+    """One campaign file."""
+
+    campaign_name: SafeName
+    schema_version: str | None = None
+    model: str | None = None
+    dataset: str | None = None
+    num_samples: Count | None = None
+    defaults: Fragment = Field(default_factory=dict)
+    configs: tuple[str, ...] = ()
+    experiments: tuple[ExperimentEntry, ...] = ()
+    grid: Grid | None = None
+    execution: Execution = Execution()
+    window: Window = Window()
+    health_check: HealthCheck = HealthCheck()
+    cold_start: ColdStart = ColdStart()
+    daemon: Daemon = Daemon()
+    services: dict[str, Service] = Field(default_factory=dict)
+    confidence: Confidence = Confidence()
+    isolation: Literal["flag", "fail"] = "flag"
+    group_by: tuple[str, ...] = ()
+    expect: dict[str, Budget] = Field(default_factory=dict)
+    notify: Notify = Notify()
+    cost: Cost = Cost()
+    io: Io = Io()
+
+
+NOT_YET = MappingProxyType(
+    {
+        # Containers
+        "health_check.enabled": "the Compose executor",
+        "health_check.interval_experiments": "the Compose executor",
+        "health_check.gpu_memory_threshold_pct": "the Compose executor",
+        "health_check.restart_on_failure": "the Compose executor",
+        "health_check.max_restarts": "the Compose executor",
+        "cold_start.restart_container": "the Compose executor",
+        "services.*.image": "the Compose executor",
+        "services.*.devices": "the Compose executor",
+        # The measurement protocol on devices
+        "execution.gap": "the measurement protocol on GPUs",
+        "execution.gap_band_celsius": "the measurement protocol on GPUs",
+        "isolation": "the measurement protocol on GPUs",
+        "defaults.gpus": "the measurement protocol on GPUs",
+        "defaults.streaming": "request latencies under load",
+        "defaults.load.mode": "request latencies under load",
+        "defaults.load.concurrency": "request latencies under load",
+        "defaults.load.rate": "request latencies under load",
+        "defaults.load.requests": "request latencies under load",
+        "defaults.baseline.enabled": "the measurement protocol on GPUs",
+        "defaults.baseline.duration_sec": "the measurement protocol on GPUs",
+        "defaults.baseline.cache_ttl_sec": "the measurement protocol on GPUs",
+        "defaults.timeseries.enabled": "traces",
+        "defaults.timeseries.save": "traces",
+        "defaults.timeseries.sample_interval_ms": "traces",
+        # Engines with a prefix cache
+        "defaults.prefix_reuse": "the vLLM backend",
+        # Unattended
+        "daemon.enabled": "the daemon",
+        "daemon.at": "the daemon",
+        "daemon.interval": "the daemon",
+        "daemon.total_duration": "the daemon",
+        "daemon.quiet": "the daemon",
+        "notify.webhook_url": "notifications",
+        "notify.on": "notifications",
+        "cost.price_per_kwh": "the plan of hours and cost",
+        "cost.carbon_g_per_kwh": "the plan of hours and cost",
+        "execution.budget_hours": "budgets of a run",
+        "execution.budget_kwh": "budgets of a run",
+    }
+)
+"""Keys that are checked but have no effect yet, with what they wait for. `defaults.` stands for every place
+where an experiment key may be written. Setting one says so; a test asks every other key for its effect."""

@@ -1,0 +1,264 @@
+"""The hooks of a session that has a campaign. They ask `CampaignSession`, and hold no logic of their own."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from pytest_llem.campaign.grid import GridError
+from pytest_llem.campaign.loader import CampaignError
+from pytest_llem.campaign.schedule import Experiment
+from pytest_llem.campaign.sniff import looks_like_campaign
+from pytest_llem.collection import CampaignFile, experiment_of, in_schedule_order
+from pytest_llem.fixtures import ExperimentHandle
+from pytest_llem.records import Result
+from pytest_llem.reporting import terminal
+from pytest_llem.runner import CampaignStopped
+from pytest_llem.session import CampaignSession, Seat, Settings
+from pytest_llem.state.results import DamagedFileError, StorageError
+from pytest_llem.state.run import RunBusyError
+from pytest_llem.display import Display
+
+NAME = "llem-campaign"
+REFUSALS = (CampaignError, GridError, RunBusyError, StorageError, DamagedFileError)
+
+
+def register(config: pytest.Config) -> None:
+    """Load the campaign that the command line names and register its plugin.
+
+    Raises:
+        pytest.UsageError: the campaign, or what is asked of it, is not valid.
+    """
+    path = _campaign_path(config)
+    if path is None:
+        return
+    _refuse_parallel(config)
+    if config.getoption("--campaign") and config.args_source != pytest.Config.ArgsSource.ARGS:
+        config.args[:] = [str(path)]
+    seat = getattr(config, "workerinput", {}).get("llem_seat")
+    try:
+        session = CampaignSession(_settings(config, path), Seat(**seat) if seat else None)
+    except REFUSALS as error:
+        raise pytest.UsageError(str(error)) from error
+    config.pluginmanager.register(CampaignPlugin(config, session), NAME)
+    if config.getoption("lf", default=False):
+        _continue_with_all_items(config, path)
+
+
+def _campaign_path(config: pytest.Config) -> Path | None:
+    """Return the campaign of `--campaign`, or of a positional argument or node id that is one."""
+    here = config.invocation_params.dir
+    named: str | None = config.getoption("--campaign")
+    if named:
+        return (here / named).absolute()
+    paths = {here / argument.partition("::")[0] for argument in config.args}
+    campaigns = [path.absolute() for path in sorted(paths) if looks_like_campaign(path)]
+    if len(campaigns) > 1:
+        raise pytest.UsageError(f"one campaign a session, not {len(campaigns)}: {', '.join(map(str, campaigns))}")
+    return campaigns[0] if campaigns else None
+
+
+def _refuse_parallel(config: pytest.Config) -> None:
+    workers = len(getattr(config.option, "tx", None) or ())
+    if workers > 1:
+        raise pytest.UsageError(
+            f"-n {workers}: experiments beside each other would share the device, its memory and its power, and none"
+            " of their numbers would be right; use -n 1 or leave it out"
+        )
+
+
+def _settings(config: pytest.Config, path: Path) -> Settings:
+    cold: bool | None = config.getoption("force_cold_start")
+    overrides = list(config.getoption("--campaign-set"))
+    if cold is not None:
+        overrides.append(f"cold_start.force_cold_start={str(cold).lower()}")
+    cache = getattr(config, "cache", None)
+    return Settings(
+        path=path,
+        rootdir=config.rootpath,
+        overrides=tuple(overrides),
+        cache=Path(cache.mkdir("llem")) if cache is not None else None,
+        resume=bool(config.getoption("lf", default=False)),
+        dry=bool(config.getoption("collectonly")),
+        require_measured=config.getoption("--campaign-require") == "measured",
+        fetch=bool(config.getoption("--campaign-fetch")),
+    )
+
+
+def _continue_with_all_items(config: pytest.Config, path: Path) -> None:
+    """Let native `--lf` select the whole campaign: what is done is deselected by the run's own record.
+
+    `cache/lastfailed` knows failures only, is written at the end, and not at all by a killed session. A
+    collector's id in it selects all that it collects.
+    """
+    campaign = path.relative_to(config.rootpath).as_posix()
+    assert config.cache is not None
+    last = config.cache.get("cache/lastfailed", {})
+    kept = {nodeid: True for nodeid in last if nodeid.partition("::")[0] != campaign}
+    config.cache.set("cache/lastfailed", {**kept, campaign: True})
+    manager = config.pluginmanager
+    for name in ("lfplugin-collwrapper", "lfplugin"):
+        plugin = manager.unregister(name=name)
+    manager.register(type(plugin)(config), "lfplugin")
+
+
+class CampaignPlugin:
+    """One campaign session's hooks."""
+
+    def __init__(self, config: pytest.Config, session: CampaignSession) -> None:
+        self._config = config
+        self._session = session
+        self._is_worker = hasattr(config, "workerinput")
+        self._display = Display(config, session)
+        self._signal_before: Any = None
+        self._stop_on_sigterm()
+
+    # --- What will run ---
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_configure_node(self, node: Any) -> None:
+        """Tell an xdist worker which run it measures for, and what of it is done."""
+        node.workerinput["llem_seat"] = asdict(self._session.seat(node.gateway.id))
+
+    def pytest_report_header(self) -> list[str]:
+        """Say what the campaign amounts to."""
+        return self._display.header()
+
+    def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+        """Collect the campaign's experiments from its file."""
+        if file_path != self._session.settings.path:
+            return None
+        collector: CampaignFile = CampaignFile.from_parent(parent, path=file_path)
+        collector.experiments = self._session.experiments
+        return collector
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """Run a user's own test once for each experiment it asks for."""
+        if "experiment" in metafunc.fixturenames:
+            experiments = self._session.experiments
+            metafunc.parametrize("experiment", experiments, indirect=True, ids=[e.id for e in experiments])
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        """Keep the schedule's order, and under `--lf` only what the run still lacks."""
+        failed_first = None
+        if self._config.getoption("failedfirst", default=False) and self._config.cache is not None:
+            failed_first = self._config.cache.get("cache/lastfailed", {})
+        in_schedule_order(items, failed_first)
+        if self._session.resumed:
+            done = [item for item in items if self._is_done(item)]
+            if done:
+                self._config.hook.pytest_deselected(items=done)
+                items[:] = [item for item in items if not self._is_done(item)]
+
+    def _is_done(self, item: pytest.Item) -> bool:
+        """Tell whether the run has this item's result. A user's own test judges a stored result again."""
+        experiment = experiment_of(item)
+        own_test = not isinstance(item.parent, CampaignFile)
+        return experiment is not None and not own_test and self._session.is_done(experiment)
+
+    # --- Measuring ---
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """Plan the session from the items that are left after all selection."""
+        left = {e.position: e for item in session.items if (e := experiment_of(item)) is not None}
+        pending = [e for e in left.values() if not self._session.is_done(e)]
+        self._display.plan(pending)
+        if not self._session.settings.dry and not self._has_workers():
+            self._session.start(pending, self._display)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:
+        """Wait, cool, end the old engine before the item's own phases, so that those are the experiment."""
+        experiment = experiment_of(item)
+        if experiment is None:
+            return None
+        try:
+            self._session.prepare(experiment)
+        except CampaignStopped as stop:
+            item.session.shouldfail = str(stop)
+            return True  # the item is not run: it stays pending
+        return None
+
+    def handle(self, experiment: Experiment, item: pytest.Item) -> ExperimentHandle:
+        """Return what the `experiment` fixture gives to `item`."""
+
+        def run(wanted: Experiment) -> Result:
+            try:
+                result, is_new = self._session.measure(wanted)
+            except CampaignStopped as stop:
+                item.session.shouldfail = str(stop)
+                pytest.fail(str(stop), pytrace=False)
+            item.user_properties.extend(terminal.Headline.of(result).to_properties())
+            if is_new:
+                self._config.hook.pytest_llem_result(config=self._config, result=result)
+            return result
+
+        return ExperimentHandle(experiment, run)
+
+    # --- Telling ---
+
+    def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
+        """Put the headline number beside PASSED."""
+        return self._display.status(report)
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """Print one line an experiment."""
+        self._display.experiment_is_over(report)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_json_runtest_metadata(self, item: pytest.Item, call: pytest.CallInfo[None]) -> dict[str, Any]:
+        """Put the numbers into pytest-json-report's metadata."""
+        if call.when != "call" or experiment_of(item) is None:
+            return {}
+        return dict(item.user_properties)
+
+    # --- The end ---
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
+        """Stop the services, summarise, judge the budgets, and settle the exit code."""
+        if self._session.settings.dry:
+            return
+        self._session.stop_services()
+        if self._is_worker:
+            return
+        summary = self._session.summarise()
+        self._config.hook.pytest_llem_summary(config=self._config, summary=summary)
+        nothing_left = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._session.resumed
+        if nothing_left:
+            session.exitstatus = pytest.ExitCode.OK
+        if session.exitstatus == pytest.ExitCode.OK and self._session.is_over_budget():
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    def pytest_terminal_summary(self) -> None:
+        """Print the table, what must be said beside it, and where the files are."""
+        if not self._session.settings.dry:
+            self._display.summary()
+
+    def pytest_unconfigure(self) -> None:
+        """Leave nothing behind, however the session ended."""
+        self._session.close()
+        if self._signal_before is not None:
+            signal.signal(signal.SIGTERM, self._signal_before)
+
+    def _has_workers(self) -> bool:
+        return not self._is_worker and bool(getattr(self._config.option, "tx", None))
+
+    def _stop_on_sigterm(self) -> None:
+        """Treat SIGTERM as Ctrl-C: by default it would run no teardown at all."""
+        if threading.current_thread() is threading.main_thread():
+            self._signal_before = signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt("SIGTERM")
+
+

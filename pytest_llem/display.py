@@ -1,0 +1,183 @@
+"""What a campaign session writes on pytest's terminal, and when. The words come from `reporting.terminal`.
+
+It is also the runner's observer: on a terminal it shows phases and counts gaps down in one line that goes away.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from pytest_llem.campaign.schedule import Experiment
+from pytest_llem.records import Result
+from pytest_llem.reporting import terminal
+from pytest_llem.reporting.digits import duration
+from pytest_llem.session import CampaignSession
+
+
+class Display:
+    """The voice of one session.
+
+    Args:
+        config: pytest's; its terminal reporter is absent in xdist workers, and then nothing is shown.
+        session: what is talked about.
+    """
+
+    def __init__(self, config: Any, session: CampaignSession) -> None:
+        self._config = config
+        self._session = session
+        self._pending = 0
+        self._over = 0
+        self._began_s = time.monotonic()
+        self._has_status_line = False
+
+    @property
+    def _reporter(self) -> Any:
+        return self._config.pluginmanager.get_plugin("terminalreporter")
+
+    @property
+    def _verbosity(self) -> int:
+        return int(self._config.get_verbosity())
+
+    # --- Before ---
+
+    def header(self) -> list[str]:
+        """Return what stands in pytest's header: the campaign, its validation, the run."""
+        session = self._session
+        expansion = session.expansion
+        least_s = session.least_duration_s([e for e in session.experiments if not session.is_done(e)])
+        lines = [f"campaign: {session.campaign.campaign_name} ({self._relative(session.settings.path)})"]
+        lines += terminal.validation(expansion, cycles=session.campaign.execution.cycles, least_s=least_s)
+        lines += [f"note: {note}" for note in (*session.loaded.notes, *expansion.notes)]
+        lines += self._order_lines()
+        return lines + self._run_lines()
+
+    def _order_lines(self) -> list[str]:
+        if self._session.campaign.execution.structure != "shuffled":
+            return []
+        return [f"order: shuffled within each cycle, seed {self._session.info.seed}"]
+
+    def _run_lines(self) -> list[str]:
+        session = self._session
+        run_id = session.info.run_id
+        if session.settings.dry and not session.resumed:
+            return []
+        if session.settings.cache is None:
+            return [f"run: {run_id}; pytest's cache is off (-p no:cacheprovider), so it cannot be continued"]
+        if session.resumed:
+            return [f"run: {run_id}", self._resuming(), *self._difference()]
+        if session.settings.resume:
+            return [f"run: {run_id} (new: there is none to continue)"]
+        return [f"run: {run_id}", *self._older_run()]
+
+    def _resuming(self) -> str:
+        session = self._session
+        assert session.standing is not None
+        failed = len([e for e in session.experiments if session.has_failed(e)])
+        completed = len([e for e in session.experiments if session.is_done(e)])
+        return terminal.resuming(len(session.experiments) - completed, completed, failed)
+
+    def _difference(self) -> list[str]:
+        difference = self._session.difference
+        return terminal.difference(difference) if difference else []
+
+    def _older_run(self) -> list[str]:
+        older = self._session.older_standing()
+        if older is None:
+            return []
+        completed, failed, run_id = older
+        return [f"an older run, {run_id}, had {completed} completed and {failed} failed; --lf would continue it"]
+
+    # --- While it runs ---
+
+    def plan(self, pending: Sequence[Experiment]) -> None:
+        """Note what this session has to measure."""
+        self._pending = len(pending)
+        self._began_s = time.monotonic()
+
+    def waiting(self, what: str, left_s: float) -> None:
+        """See `Observer`."""
+        self._status_line(f"{what}: {duration(left_s)}" if left_s else "")
+
+    def phase(self, what: str, phase: str) -> None:
+        """See `Observer`."""
+        self._status_line(f"{what}: {phase}")
+
+    def _status_line(self, text: str) -> None:
+        """Show a line that the next one overwrites; only a terminal sees it."""
+        reporter = self._reporter
+        if reporter is None or not reporter.isatty or self._verbosity < 0:
+            return
+        if text and not self._has_status_line:
+            reporter.ensure_newline()
+        width = shutil.get_terminal_size().columns - 1
+        reporter.rewrite(text[:width], erase=True)
+        self._has_status_line = bool(text)
+
+    def status(self, report: Any) -> tuple[str, str, str] | None:
+        """Return the status of an experiment's report: its line replaces the letter, its number joins the word."""
+        headline = terminal.Headline.from_properties(report.user_properties)
+        if headline is None or report.when != "call" or not report.passed:
+            return None
+        letter = "." if self._verbosity < 0 else ""
+        return "passed", letter, f"PASSED {headline.energy_or_rate()}"
+
+    def experiment_is_over(self, report: Any) -> None:
+        """Print the experiment's line once its call is over."""
+        headline = terminal.Headline.from_properties(report.user_properties)
+        if headline is None or report.when != "call":
+            return
+        self._over += 1
+        reporter = self._reporter
+        if reporter is None or self._verbosity != 0:
+            return
+        self._status_line("")
+        reporter.ensure_newline()
+        reporter.write_line(
+            terminal.progress(
+                headline,
+                done=self._over,
+                of=max(self._pending, self._over),
+                cycles=self._session.campaign.execution.cycles,
+                left_s=self._left_s(),
+            )
+        )
+
+    def _left_s(self) -> float | None:
+        elapsed_s = time.monotonic() - self._began_s
+        return terminal.time_left_s(elapsed_s, done=self._over, of=max(self._pending, self._over))
+
+    # --- After ---
+
+    def summary(self) -> None:
+        """Print the table, what must be said beside it, the failures, and where the files are."""
+        summary, reporter = self._session.summary, self._reporter
+        if summary is None or reporter is None:
+            return
+        reporter.section(f"campaign {self._session.campaign.campaign_name}", sep="=")
+        colour = bool(reporter.hasmarkup)
+        lines = [
+            *terminal.table(summary, width=shutil.get_terminal_size().columns, colour=colour).splitlines(),
+            *terminal.messages(summary),
+            *terminal.failures(self._session.failed_results(), rerun=self._rerun),
+            f"results: {self._relative(self._session.results_folder)}",
+        ]
+        for line in lines:
+            reporter.write_line(line)
+        left = self._session.remaining()
+        if left:
+            reporter.write_line(f"{left} experiments remain: {self._command('--lf')}")
+
+    def _rerun(self, result: Result) -> str:
+        campaign = self._relative(self._session.settings.path)
+        return f"pytest {shlex.quote(f'{campaign}::{result.experiment_id}')}"
+
+    def _command(self, option: str) -> str:
+        return f"pytest --campaign={shlex.quote(self._relative(self._session.settings.path))} {option}"
+
+    def _relative(self, path: Any) -> str:
+        rootdir = self._session.settings.rootdir
+        return path.relative_to(rootdir).as_posix() if path.is_relative_to(rootdir) else str(path)

@@ -1,0 +1,1 @@
+"""WHERE experiments run, seen from the host."""

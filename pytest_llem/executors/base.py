@@ -1,0 +1,50 @@
+"""What an executor is: where experiments run, seen from the host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from pytest_llem.worker.protocol import Answer, Order, Prepare, Welcome
+
+OnPhase = Callable[[str], None]
+
+
+class ExecutorError(Exception):
+    """The place where experiments should run cannot be had; one sentence with what to do."""
+
+
+class PreparationFailed(ExecutorError):
+    """A model or dataset cannot be had."""
+
+
+class Executor(Protocol):
+    """Services that carry out orders, one backend each. Nothing runs before it is needed."""
+
+    name: str
+
+    def service(self, backend: str) -> Welcome:
+        """Bring the backend's service up if it is not, and return who answers.
+
+        Raises:
+            ExecutorError: it does not come up.
+        """
+
+    def dispatch(self, backend: str, order: Order, on_phase: OnPhase) -> Answer:
+        """Carry out an order; every way in which it can go wrong is a failure in the answer.
+
+        A `KeyboardInterrupt` on the way cancels the work and is raised again.
+        """
+
+    def end_launch(self, backend: str) -> None:
+        """End the backend's live engine process and return when it is gone."""
+
+    def prepare(self, backend: str, request: Prepare, on_phase: OnPhase) -> dict[str, Any]:
+        """Check or fetch a model or dataset and return its facts.
+
+        Raises:
+            PreparationFailed: it cannot be had.
+        """
+
+    def close(self) -> None:
+        """Stop everything that was started."""

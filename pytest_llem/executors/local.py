@@ -1,0 +1,220 @@
+"""Experiments in child processes of this session: one worker server a backend, in a process group of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest_llem
+from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.schema import Service
+from pytest_llem.executors.base import ExecutorError, OnPhase, PreparationFailed
+from pytest_llem.records import Failure
+from pytest_llem.worker.client import Conversation
+from pytest_llem.worker.protocol import (
+    PROTOCOL_VERSION,
+    REPLY,
+    Answer,
+    Done,
+    EndLaunch,
+    Event,
+    Hello,
+    Order,
+    Prepare,
+    Welcome,
+)
+
+POLL_S = 0.02
+STOP_GRACE_S = 5.0
+LOG_TAIL_LINES = 20
+
+
+class LocalExecutor:
+    """Runs each backend's worker as a child process, in that backend's own interpreter if one is set.
+
+    Args:
+        backends: the specs of all backends that may be asked for.
+        services: `services.<backend>` of the campaign: interpreter and environment.
+        start_timeout_s: how long a worker may take to answer, the engine's imports included.
+    """
+
+    name = "local"
+
+    def __init__(
+        self, backends: Mapping[str, BackendSpec], services: Mapping[str, Service], start_timeout_s: float
+    ) -> None:
+        self._backends = backends
+        self._services = services
+        self._start_timeout_s = start_timeout_s
+        self._folder = Path(tempfile.mkdtemp(prefix="llem-"))  # short: a Unix socket path ends at 107 bytes
+        self._workers: dict[str, _Worker] = {}
+
+    def service(self, backend: str) -> Welcome:
+        """See `Executor`."""
+        worker = self._workers.get(backend)
+        if worker is None or not worker.alive:
+            worker = self._start(backend)
+        return worker.welcome
+
+    def dispatch(self, backend: str, order: Order, on_phase: OnPhase) -> Answer:
+        """See `Executor`."""
+        try:
+            self.service(backend)
+        except ExecutorError as error:
+            return Answer(failure=Failure(kind="engine_start", message=str(error)))
+        worker = self._workers[backend]
+        try:
+            with contextlib.closing(worker.ask(order)) as replies:
+                for reply in replies:
+                    if isinstance(reply, Answer):
+                        return reply
+                    if isinstance(reply, Event):
+                        on_phase(reply.phase)
+            raise ConnectionError("the worker closed the connection without an answer")
+        except ConnectionError as error:
+            return Answer(failure=worker.post_mortem(error))
+
+    def end_launch(self, backend: str) -> None:
+        """See `Executor`."""
+        worker = self._workers.get(backend)
+        if worker is not None and worker.alive:
+            with contextlib.suppress(ConnectionError):
+                for _ in worker.ask(EndLaunch()):
+                    pass
+
+    def prepare(self, backend: str, request: Prepare, on_phase: OnPhase) -> dict[str, Any]:
+        """See `Executor`."""
+        self.service(backend)
+        for reply in self._workers[backend].ask(request):
+            if isinstance(reply, Event):
+                on_phase(f"{reply.phase} {request.name}")
+            elif isinstance(reply, Done):
+                if reply.problem:
+                    raise PreparationFailed(reply.problem)
+                return reply.facts
+        raise PreparationFailed(f"the worker of {backend} gave no answer about {request.name}")
+
+    def close(self) -> None:
+        """See `Executor`."""
+        for worker in self._workers.values():
+            worker.stop()
+        self._workers.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self, backend: str) -> _Worker:
+        service = self._services.get(backend, Service())
+        folder = Path(tempfile.mkdtemp(prefix=f"{backend[:12]}-", dir=self._folder))
+        worker = _Worker(self._backends[backend], service, folder)
+        self._workers[backend] = worker
+        worker.wait_until_ready(self._start_timeout_s)
+        return worker
+
+
+class _Worker:
+    """One worker process."""
+
+    welcome: Welcome
+
+    def __init__(self, spec: BackendSpec, service: Service, folder: Path) -> None:
+        self._spec = spec
+        self._socket = folder / "s"
+        self._stderr = folder / "stderr"
+        self._python = service.python or sys.executable
+        command = [self._python, "-m", "pytest_llem.worker", "--socket", str(self._socket)]
+        command += [word for module in spec.preload for word in ("--preload", module)]
+        command += [word for package in spec.packages for word in ("--package", package)]
+        environment = {**os.environ, **service.env}
+        if service.python:
+            environment["PYTHONPATH"] = str(_package_alone(folder))
+        try:
+            with self._stderr.open("wb") as stderr:
+                self._process = subprocess.Popen(  # noqa: S603 - the command is ours
+                    command,
+                    stdin=subprocess.PIPE,  # its end of file tells the worker that this session is gone
+                    stdout=stderr,
+                    stderr=stderr,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for pytest, which then tells the worker
+                )
+        except OSError as error:
+            raise ExecutorError(f"services.{spec.name}.python: {self._python} does not start: {error}") from error
+
+    @property
+    def alive(self) -> bool:
+        return self._process.poll() is None
+
+    def wait_until_ready(self, timeout_s: float) -> None:
+        """Wait for the socket and shake hands."""
+        deadline_s = time.monotonic() + timeout_s
+        try:
+            while not self._socket.exists():
+                if not self.alive:
+                    raise self._did_not_start("ended before it answered")
+                if time.monotonic() > deadline_s:
+                    raise self._did_not_start(f"did not answer within {timeout_s:g} s")
+                time.sleep(POLL_S)
+            self.welcome = self._shake_hands()
+        except BaseException:
+            self.stop()
+            raise
+
+    def ask(self, request: Hello | Order | EndLaunch | Prepare) -> Generator[Any]:
+        """Yield the replies to a request; leaving the loop early cancels it."""
+        with Conversation(str(self._socket), request.model_dump_json().encode()) as conversation:
+            for line in conversation:
+                yield REPLY.validate_json(line)
+
+    def post_mortem(self, error: ConnectionError) -> Failure:
+        """Return the failure of an experiment whose worker went away."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_GRACE_S)
+        code = self._process.returncode
+        how = str(error) if code is None else f"the worker process ended with {code}"
+        self.stop()
+        return Failure(kind="lost", message=how, log_tail=self._log_tail())
+
+    def stop(self) -> None:
+        """End the worker and all that it started; the process group leaves nothing behind."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(STOP_GRACE_S)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _shake_hands(self) -> Welcome:
+        for reply in self.ask(Hello()):
+            if isinstance(reply, Welcome) and reply.protocol == PROTOCOL_VERSION:
+                return reply
+            raise ExecutorError(
+                f"the worker of {self._spec.name} speaks another protocol: {self._python} has another version of"
+                " pytest-llem"
+            )
+        raise self._did_not_start("closed the connection")
+
+    def _did_not_start(self, how: str) -> ExecutorError:
+        tail = self._log_tail()
+        reason = f": {tail.splitlines()[-1]}" if tail else ""
+        return ExecutorError(f"the worker of {self._spec.name} ({self._python}) {how}{reason}")
+
+    def _log_tail(self) -> str:
+        lines = self._stderr.read_text(errors="replace").splitlines()
+        return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+def _package_alone(folder: Path) -> Path:
+    """Return a folder that holds this package and nothing else of our interpreter's, for another one to import."""
+    library = folder / "lib"
+    library.mkdir()
+    (library / "pytest_llem").symlink_to(Path(pytest_llem.__file__).parent)
+    return library

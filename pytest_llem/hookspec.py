@@ -1,0 +1,34 @@
+"""Hooks that a project's conftest.py may implement."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from pytest_llem.analysis.summary import Summary
+    from pytest_llem.records import Result
+
+
+@pytest.hookspec
+def pytest_llem_result(config: pytest.Config, result: Result) -> None:
+    """Called for each result, completed or failed, once it is on disk.
+
+    Under `-n` it is called in the process that measured. For example, to send each result elsewhere::
+
+        def pytest_llem_result(config, result):
+            requests.post(URL, data=result.model_dump_json())
+    """
+
+
+@pytest.hookspec
+def pytest_llem_summary(config: pytest.Config, summary: Summary) -> None:
+    """Called once at the end of the session, when summary.json and summary.csv are written.
+
+    For example, to print a line of one's own below the table::
+
+        def pytest_llem_summary(config, summary):
+            best = min(summary.rows, key=lambda row: row.metrics["energy_per_output_token_j"].center)
+            print(f"most frugal: {best.label}")
+    """

@@ -1,0 +1,1 @@
+"""Sources of energy readings behind one small protocol."""

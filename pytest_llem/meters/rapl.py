@@ -1,0 +1,135 @@
+"""CPU packages and DRAM: RAPL counters, read from the kernel's powercap tree.
+
+Intel and AMD processors appear there alike, as `intel-rapl`. The counters wrap (after 17 min at 250 W on many
+servers), so the meter reads them every 30 s by itself and carries the sum on.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pytest_llem.meters.base import Reading, energy_between
+from pytest_llem.records import Quantity, Source
+
+POWERCAP_ROOT = Path("/sys/devices/virtual/powercap")
+
+CATCH_UP_S = 30.0
+"""Time between the meter's own readings; the fastest counters wrap after some minutes."""
+
+UPDATE_S = 0.001
+"""The counters move about every millisecond (Khan et al., RAPL in Action, ACM TOMPECS 3(2), 2018)."""
+
+_NO_PERMISSION = (
+    "no permission to read {file}: since CVE-2020-8694 RAPL is for root alone; on the host, run "
+    "`sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj` (until the next boot; a udev rule lasts)"
+)
+
+
+def open_meter(root: Path = POWERCAP_ROOT) -> RaplMeter | None:
+    """Open the RAPL counters below `root`; None where there is no CPU package.
+
+    The domain `cpu` is the sum over packages, `dram` that over their DRAM. The platform zone (`psys`) holds
+    both and is left out, and so are a package's own parts (`core`, `uncore`).
+    """
+    packages = _packages(root)
+    if not packages:
+        return None
+    zones = {"cpu": [_Zone(folder) for folder in packages]}
+    if drams := [_Zone(folder) for package in packages for folder in _zones(package, "*/name", "dram")]:
+        zones["dram"] = drams
+    return RaplMeter(root, zones)
+
+
+def _packages(root: Path) -> list[Path]:
+    """Return the folder of each package once: some are listed a second time under `intel-rapl-mmio`."""
+    by_name: dict[str, Path] = {}
+    # /sys/class/powercap holds all zones side by side, /sys/devices/virtual/powercap one level down.
+    for pattern in ("*/name", "*/*/name"):
+        for folder in _zones(root, pattern, "package-"):
+            name = _name(folder)
+            if name not in by_name or "mmio" in by_name[name].name:
+                by_name[name] = folder
+    return list(by_name.values())
+
+
+def _zones(root: Path, pattern: str, prefix: str) -> Iterator[Path]:
+    return (file.parent for file in sorted(root.glob(pattern)) if _name(file.parent).startswith(prefix))
+
+
+def _name(zone: Path) -> str:
+    return (zone / "name").read_text().strip()
+
+
+class _Zone:
+    """One RAPL counter, carried on across its wraps."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._last_uj: int | None = None
+        self._used_uj = 0
+
+    def used_j(self) -> float:
+        """Return the energy since the first call, right if the counter wraps at most once between calls."""
+        counter_uj, largest_uj = (
+            int((self._folder / file).read_text()) for file in ("energy_uj", "max_energy_range_uj")
+        )
+        if self._last_uj is not None:
+            self._used_uj += (counter_uj - self._last_uj) % (largest_uj + 1)
+        self._last_uj = counter_uj
+        return self._used_uj / 1e6
+
+
+def _failed(error: OSError | ValueError) -> str:
+    if isinstance(error, PermissionError):
+        return _NO_PERMISSION.format(file=error.filename)
+    return f"the RAPL counter could not be read: {error}"
+
+
+class RaplMeter:
+    """The RAPL counters of one machine: domain `cpu`, and `dram` where the processor counts it."""
+
+    source: Source = "rapl"
+
+    def __init__(self, root: Path, zones: dict[str, list[_Zone]]) -> None:
+        self._root = root
+        self._zones = zones
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._catching_up = threading.Thread(target=self._catch_up, name="rapl", daemon=True)
+        self._catching_up.start()
+
+    def _catch_up(self) -> None:
+        while not self._closed.wait(CATCH_UP_S):
+            self.read()
+
+    def read(self, *, at_tick: bool = False) -> Reading:
+        """Read every counter now; they move too often for a tick to be worth a wait."""
+        del at_tick
+        energy_j: dict[str, float] = {}
+        errors: dict[str, str] = {}
+        with self._lock:
+            for domain, zones in self._zones.items():
+                try:
+                    energy_j[domain] = sum(zone.used_j() for zone in zones)
+                except (OSError, ValueError) as error:
+                    errors[domain] = _failed(error)
+        return Reading(time.monotonic(), energy_j, errors, lag_s=dict.fromkeys(energy_j, UPDATE_S))
+
+    def between(self, begin: Reading, end: Reading) -> dict[str, Quantity]:
+        """Return the energy in J of `cpu` and `dram`; the resolution is mean power x 1 ms."""
+        return energy_between(begin, end, self.source)
+
+    def describe(self) -> str:
+        """Return source, place, domains with their number of zones, and what cannot be read."""
+        states = {domain: f"{len(zones)} zones" for domain, zones in self._zones.items()}
+        states |= {domain: f"unavailable: {reason}" for domain, reason in self.read().errors.items()}
+        domains = ", ".join(f"{domain} ({state})" for domain, state in states.items())
+        return f"{self.source}: {domains} from {self._root}"
+
+    def close(self) -> None:
+        """End the meter's own readings."""
+        self._closed.set()
+        self._catching_up.join()

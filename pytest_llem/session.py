@@ -1,0 +1,280 @@
+"""One session at a campaign, from its options to its summary. Knows no pytest.
+
+The plugin asks it what to collect, tells it what is left after selection, and has it measure; it joins the rooms:
+campaign (what), state (what has run), executor and runner (how), analysis and reporting (what it means).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from pytest_llem import __version__
+from pytest_llem.analysis.observations import Expected, Observation
+from pytest_llem.analysis.summary import Summary, summarise
+from pytest_llem.backends.registry import registered
+from pytest_llem.campaign.grid import Expansion, expand
+from pytest_llem.campaign.loader import LoadedCampaign, load
+from pytest_llem.campaign.schedule import Experiment, Stop, order, plan
+from pytest_llem.executors.base import Executor
+from pytest_llem.executors.local import LocalExecutor
+from pytest_llem.executors.orders import OrderBook
+from pytest_llem.records import Result
+from pytest_llem.runner import Identity, Observer, Runner, identity
+from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
+
+SUMMARY_INTERVAL_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The options of a session.
+
+    Attributes:
+        path: the campaign file.
+        rootdir: where relative paths begin and below which the file must lie.
+        overrides: `KEY=VALUE` of `--campaign-set`, and what other options amount to.
+        cache: the plugin's folder in pytest's cache; None without a cache: nothing can be continued.
+        resume: `--lf`.
+        dry: `--collect-only`: nothing is written, nothing started.
+        require_measured, fetch: the options of that name.
+    """
+
+    path: Path
+    rootdir: Path
+    overrides: tuple[str, ...] = ()
+    cache: Path | None = None
+    resume: bool = False
+    dry: bool = False
+    require_measured: bool = False
+    fetch: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What an xdist worker needs to sit at its controller's run; plain values only."""
+
+    info: str
+    completed: tuple[tuple[str, int], ...]
+    writer: str
+
+
+class CampaignSession:
+    """A campaign, loaded and expanded, at one run.
+
+    Raises:
+        CampaignError, GridError: the campaign is not valid.
+        RunBusyError, StorageError, DamagedFileError: the run cannot be opened.
+    """
+
+    def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
+        self.settings = settings
+        self.backends = registered()
+        self.loaded: LoadedCampaign = load(settings.path, settings.rootdir, settings.overrides)
+        self.campaign = self.loaded.campaign
+        self.expansion: Expansion = expand(self.loaded, self.backends)
+        self._runs = Runs(settings.cache, self._results_dir(), self.loaded.key)
+        self.older_run = None if seat else self._runs.newest()
+        self.resumed = settings.resume and self.older_run is not None and settings.cache is not None
+        self.older: RunInfo | None = self._runs.info(self.older_run) if self.older_run else None
+        self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
+        self.experiments: list[Experiment] = order(
+            self.expansion.points,
+            cycles=self.campaign.execution.cycles,
+            structure=self.campaign.execution.structure,
+            seed=self.info.seed,
+            force_cold_start=self.campaign.cold_start.force_cold_start,
+        )
+        self.observations: dict[Identity, Observation] = {}
+        self.standing: Standing | None = None
+        self.run: Run | None = None
+        self._paths: dict[Identity, Path] = {}
+        self._latest: Result | None = None
+        self.summary: Summary | None = None
+        self._runner: Runner | None = None
+        self._executor: Executor | None = None
+        self._done: set[Identity] = set(seat.completed) if seat else set()
+        self._take_up(seat)
+
+    # --- Before anything runs ---
+
+    @property
+    def difference(self) -> Difference | None:
+        """What an edit of the campaign changed since the latest session of the run that is continued."""
+        return compare(self.older.points, self.info.points) if self.resumed and self.older else None
+
+    def is_done(self, experiment: Experiment) -> bool:
+        """Return whether the run has a completed result for it already."""
+        return identity(experiment) in self._done
+
+    def expected(self) -> list[Expected]:
+        """Return what the campaign asks of each configuration."""
+        cycles = self.campaign.execution.cycles
+        return [Expected(p.spec_hash, p.label, p.axes, cycles) for p in self.expansion.points]
+
+    def least_duration_s(self, experiments: Sequence[Experiment]) -> float:
+        """Return the time that windows and gaps alone take."""
+        stops = plan(experiments, self.campaign)
+        gaps_s = sum(getattr(step, "seconds", 0.0) for stop in stops for step in stop.before)
+        return gaps_s + len(stops) * self.campaign.window.seconds
+
+    def seat(self, writer: str) -> Seat:
+        """Return what an xdist worker is told."""
+        return Seat(self.info.model_dump_json(), tuple(sorted(self._done)), writer)
+
+    def _results_dir(self) -> Path:
+        return self.settings.rootdir / self.campaign.io.results_dir
+
+    def _run_info(self) -> RunInfo:
+        execution = self.campaign.execution
+        now = datetime.now(UTC)
+        earlier = self.older if self.resumed else None
+        seed = execution.seed
+        if seed is None:
+            seed = earlier.seed if earlier else secrets.randbelow(2**32)
+        resumed_id = self.older_run if self.resumed else None
+        return RunInfo(
+            run_id=resumed_id or new_run_id(now, Random()),  # noqa: S311 - a name, not a secret
+            campaign_key=self.loaded.key,
+            seed=seed,
+            created=earlier.created if earlier else now,
+            campaign_sha256=self.loaded.sha256,
+            tool_version=__version__,
+            cycles=execution.cycles,
+            points={p.spec_hash: p.label for p in self.expansion.points},
+            session=new_session(),
+        )
+
+    def _take_up(self, seat: Seat | None) -> None:
+        """Find out how far the run got, and unless this is a dry run take it over."""
+        if self.settings.dry:
+            self.standing = self._runs.survey(self.info.run_id) if self.resumed else None
+        elif seat:
+            self.run = self._runs.join(self.info, seat.writer)
+        else:
+            self.run, self.standing = self._runs.open(self.info)
+        if self.standing is not None:
+            for result in self.standing.load_completed():
+                self._done.add((result.spec_hash, result.cycle))
+                self.observations[result.spec_hash, result.cycle] = Observation.of(result)
+
+    # --- Measuring ---
+
+    def start(self, experiments: Sequence[Experiment], observer: Observer) -> list[Stop]:
+        """Plan the session from the experiments that are left after selection."""
+        assert self.run is not None
+        stops = plan(list(experiments), self.campaign)
+        self._executor = self._make_executor()
+        self._runner = Runner(
+            campaign=self.campaign,
+            executor=self._executor,
+            orders=OrderBook(self.campaign, self.settings.rootdir, self.backends),
+            run=self.run,
+            observer=observer,
+            require_measured=self.settings.require_measured,
+        )
+        self._runner.follow(stops)
+        return stops
+
+    def prepare(self, experiment: Experiment) -> None:
+        """Carry out what stands before an experiment."""
+        assert self._runner is not None
+        if not self.is_done(experiment):
+            self._runner.prepare(experiment)
+
+    def measure(self, experiment: Experiment) -> tuple[Result, bool]:
+        """Return the experiment's result, and whether it was measured just now: it is once a session."""
+        assert self._runner is not None
+        assert self.run is not None
+        key = identity(experiment)
+        if key in self._done or key in self._paths:
+            return self._stored(key), False
+        result = self._runner.measure(experiment)
+        self._latest = result
+        self._paths[key] = self.run.results.path_of(result.experiment_id, result.attempt)
+        self.observations[key] = Observation.of(result)
+        if result.status == "completed":
+            self._done.add(key)
+        return result, True
+
+    def stop_services(self) -> None:
+        """Stop everything that was started."""
+        if self._runner is not None:
+            self._runner.close()
+            self._runner = None
+
+    def close(self) -> None:
+        """Stop the services and let other sessions in."""
+        self.stop_services()
+        if self.run is not None:
+            self.run.close()
+
+    # --- Afterwards ---
+
+    def summarise(self) -> Summary:
+        """Summarise what the run has so far, and write the summary's files."""
+        assert self.run is not None
+        for result in self._measured_elsewhere():
+            self.observations[result.spec_hash, result.cycle] = Observation.of(result)
+        campaign = self.campaign
+        self.summary = summarise(
+            self.observations.values(),
+            self.expected(),
+            confidence=campaign.confidence,
+            group_by=campaign.group_by,
+            budgets=campaign.expect,
+            structure=campaign.execution.structure,
+            recycle_cycles=campaign.execution.recycle_cycles,
+            seed=self.info.seed,
+        )
+        return self.summary
+
+    def is_over_budget(self) -> bool:
+        """Return whether a budget of `expect` is not kept."""
+        return self.summary is not None and any(v.failed for row in self.summary.rows for v in row.budgets)
+
+    def remaining(self) -> int:
+        """Return how many experiments of the campaign the run still lacks."""
+        return sum(not self.is_done(experiment) for experiment in self.experiments)
+
+    def failed_results(self) -> list[Result]:
+        """Return the newest result of each experiment that has failed and was never completed."""
+        assert self.run is not None
+        failed = self._runs.survey(self.info.run_id).having("failed")
+        asked = {identity(experiment) for experiment in self.experiments}
+        return [self.run.results.read(self.run.results.folder / str(s.result)) for k, s in failed.items() if k in asked]
+
+    def _measured_elsewhere(self) -> Iterator[Result]:
+        """Yield what an xdist worker has measured for this session."""
+        assert self.run is not None
+        for _, result in self.run.results.scan():
+            if (result.spec_hash, result.cycle) not in self.observations:
+                yield result
+
+    def _stored(self, key: Identity) -> Result:
+        """Return a result of this run; the latest one, which several tests may ask for, without reading it."""
+        latest = self._latest
+        if latest is not None and (latest.spec_hash, latest.cycle) == key:
+            return latest
+        assert self.run is not None
+        if key not in self._paths:
+            found = self._runs.survey(self.info.run_id).having("completed")
+            self._paths |= {done: self.run.results.folder / str(s.result) for done, s in found.items()}
+        self._latest = self.run.results.read(self._paths[key])
+        return self._latest
+
+    def _make_executor(self) -> Executor:
+        execution = self.campaign.execution
+        start_timeout_s = execution.start_timeout_seconds or max(
+            self.backends[p.configuration.backend].engine_start_timeout_s for p in self.expansion.points
+        )
+        return LocalExecutor(self.backends, self.campaign.services, start_timeout_s)
+
+    def as_yaml_values(self) -> dict[str, Any]:
+        """Return the resolved campaign for `campaign.yaml` beside the results."""
+        return self.campaign.model_dump(mode="json")

@@ -1,0 +1,111 @@
+"""From requests and joules to metrics. Pure arithmetic; definitions and traps in docs/metrics.md."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+
+from pytest_llem.backends.base import PassReport, Request
+from pytest_llem.records import METRICS, Quantity, Source, unavailable
+
+PERCENTILES = (50, 90, 99)
+
+
+def window_of(passes: Sequence[PassReport]) -> tuple[float, float]:
+    """Return the first submission and the last completion, `time.monotonic()` seconds."""
+    requests = [request for report in passes for request in report.requests]
+    return min(r.submitted_s for r in requests), max(r.completed_s for r in requests)
+
+
+def mean_running_batch(passes: Sequence[PassReport]) -> float:
+    """Return the time-weighted number of requests in the engine over the window."""
+    begin_s, end_s = window_of(passes)
+    occupied_s = sum(r.completed_s - r.submitted_s for report in passes for r in report.requests)
+    return occupied_s / (end_s - begin_s)
+
+
+def throughput(requests: Sequence[Request], window_s: float) -> dict[str, Quantity]:
+    """Return tokens and requests per second of the window."""
+    output = sum(r.output_tokens for r in requests)
+    prompt = sum(r.prompt_tokens for r in requests)
+    counts = {
+        "output_tokens_per_second": output,
+        "total_tokens_per_second": output + prompt,
+        "requests_per_second": len(requests),
+    }
+    return {name: _known(name, count / window_s, "clock") for name, count in counts.items()}
+
+
+def energy(total_j: Quantity, requests: Sequence[Request], window_s: float) -> dict[str, Quantity]:
+    """Return the gross energy of the window per token, request and second; each keeps the energy's source."""
+    output = sum(r.output_tokens for r in requests)
+    divisors = {
+        "energy_j": 1.0,
+        "energy_per_output_token_j": output,
+        "energy_per_total_token_j": output + sum(r.prompt_tokens for r in requests),
+        "energy_per_request_j": len(requests),
+        "power_mean_w": window_s,
+    }
+    return {name: _share(total_j, name, divisor) for name, divisor in divisors.items()}
+
+
+def latency(requests: Sequence[Request]) -> dict[str, Quantity]:
+    """Return means and percentiles of TTFT, TPOT and end-to-end latency in ms.
+
+    TPOT is (e2e - TTFT) / (n - 1), so the first token is not in it and one-token outputs have none.
+    """
+    samples = {
+        "e2e_latency_ms": [1e3 * (r.completed_s - r.submitted_s) for r in requests],
+        "ttft_ms": [1e3 * (r.first_token_s - r.submitted_s) for r in requests if r.first_token_s is not None],
+        "tpot_ms": [
+            1e3 * (r.completed_s - r.first_token_s) / (r.output_tokens - 1)
+            for r in requests
+            if r.first_token_s is not None and r.output_tokens > 1
+        ],
+    }
+    return {name: value for kind, values in samples.items() for name, value in _spread(kind, values).items()}
+
+
+def _spread(kind: str, values: Sequence[float]) -> dict[str, Quantity]:
+    if not values:
+        names = [f"{kind}_mean", *(f"{kind}_p{p}" for p in PERCENTILES)]
+        return {name: unavailable("ms", "the engine gave no time for it") for name in names}
+    spread = {f"{kind}_mean": _known(f"{kind}_mean", statistics.fmean(values), "clock")}
+    ordered = sorted(values)
+    for percent in PERCENTILES:
+        spread[f"{kind}_p{percent}"] = _percentile(f"{kind}_p{percent}", ordered, percent)
+    return spread
+
+
+def _percentile(name: str, ordered: Sequence[float], percent: int) -> Quantity:
+    """Return the nearest-rank percentile, or why there are too few samples: p99 of 71 is the maximum."""
+    needed = round(5 / (1 - percent / 100))
+    if len(ordered) < needed:
+        return unavailable("ms", f"{len(ordered)} requests; p{percent} needs {needed}")
+    rank = -(-len(ordered) * percent // 100)
+    return _known(name, ordered[rank - 1], "clock")
+
+
+def _known(name: str, value: float, source: Source) -> Quantity:
+    return Quantity(value=value, unit=METRICS[name].unit, source=source)
+
+
+def _share(total_j: Quantity, name: str, divisor: float) -> Quantity:
+    unit = METRICS[name].unit
+    if total_j.value is None or not divisor:
+        return unavailable(unit, total_j.note or "nothing to divide by")
+    resolution = None if total_j.resolution is None else total_j.resolution / divisor
+    return total_j.model_copy(
+        update={"value": total_j.value / divisor, "unit": unit, "resolution": resolution}
+    )
+
+
+def known(name: str, value: float | None, source: Source, why_not: str) -> Quantity:
+    """Return a metric's quantity, or its absence with the reason."""
+    return unavailable(METRICS[name].unit, why_not) if value is None else _known(name, value, source)
+
+
+def merged(*parts: Mapping[str, Quantity]) -> dict[str, Quantity]:
+    """Return all metrics in the order of `METRICS`."""
+    found = {name: quantity for part in parts for name, quantity in part.items()}
+    return {name: found[name] for name in METRICS if name in found}

@@ -1,0 +1,138 @@
+"""What host and worker say to each other: one JSON line a message, over a Unix socket.
+
+A connection carries one request. The server answers with any number of `Event`s and exactly one last message.
+Closing the connection cancels what was asked for.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from pytest_llem.records import (
+    Configuration,
+    Count,
+    Environment,
+    Failure,
+    Measurement,
+    NonNegative,
+    Record,
+)
+
+PROTOCOL_VERSION = 1
+"""Both sides must speak the same; the hello says which, so that a stale image is named instead of guessed at."""
+
+LOG_LIMIT_BYTES = 1 << 20
+"""An experiment's log travels whole up to here, then its end only."""
+
+
+class Hello(Record):
+    """Ask who is there."""
+
+    op: Literal["hello"] = "hello"
+    protocol: int = PROTOCOL_VERSION
+
+
+class WarmupPolicy(Record):
+    """The campaign's floor and cap, already merged with the experiment's own `warmup`."""
+
+    min_prompts: Annotated[int, Field(ge=0)]
+    timeout_s: NonNegative
+
+
+class Timeouts(Record):
+    """Ends of patience, in seconds: for the load, for warm-up and window together, for silence."""
+
+    start_s: float
+    run_s: float
+    silence_s: float
+
+
+class Order(Record):
+    """Carry out one experiment.
+
+    Attributes:
+        launch: the launch that must serve it; the server starts it when it is not the live one.
+        engine: import path of the engine module.
+        model: absolute folder beside the worker, or hub id, without the `random:` prefix.
+        prompts: the texts of `prompts_file`, read on the host.
+        window_s, window_passes: whole passes until both are reached.
+        measured: False runs one pass and measures nothing (conditioning).
+    """
+
+    op: Literal["run"] = "run"
+    experiment_id: str
+    launch: str
+    engine_key: str
+    engine: str
+    model: str
+    configuration: Configuration
+    prompts: tuple[str, ...] | None = None
+    warmup: WarmupPolicy
+    window_s: NonNegative
+    window_passes: Count
+    timeouts: Timeouts
+    measured: bool = True
+
+
+class EndLaunch(Record):
+    """End the live engine process and answer when it is gone."""
+
+    op: Literal["end_launch"] = "end_launch"
+
+
+class Prepare(Record):
+    """Check that a hub model or dataset can be had, and with `fetch` download it."""
+
+    op: Literal["prepare"] = "prepare"
+    kind: Literal["model", "dataset"]
+    name: str
+    revision: str | None = None
+    weights: bool = True
+    fetch: bool = False
+
+
+Request = Annotated[Hello | Order | EndLaunch | Prepare, Field(discriminator="op")]
+REQUEST: TypeAdapter[Hello | Order | EndLaunch | Prepare] = TypeAdapter(Request)
+
+
+class Welcome(Record):
+    """The answer to `Hello`."""
+
+    type: Literal["welcome"] = "welcome"
+    protocol: int = PROTOCOL_VERSION
+    version: str
+    pid: int
+    start_method: Literal["forkserver", "spawn"]
+    start_method_reason: str
+    environment: Environment
+
+
+class Event(Record):
+    """Something worth showing while it runs: a phase (`loading`, `warm-up`, `window`) or a download."""
+
+    type: Literal["event"] = "event"
+    phase: str
+    detail: dict[str, Any] = Field(default_factory=dict)
+
+
+class Answer(Record):
+    """The last message of an `Order`: a measurement or a failure, and the engine's output."""
+
+    type: Literal["answer"] = "answer"
+    measurement: Measurement | None = None
+    failure: Failure | None = None
+    log: str = ""
+
+
+class Done(Record):
+    """The last message of `EndLaunch` and `Prepare`; `problem` is one sentence when it did not work."""
+
+    type: Literal["done"] = "done"
+    problem: str | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
+
+
+Reply = Annotated[Welcome | Event | Answer | Done, Field(discriminator="type")]
+REPLY: TypeAdapter[Welcome | Event | Answer | Done] = TypeAdapter(Reply)

@@ -1,0 +1,160 @@
+"""Warm-up and window, engine side: whole passes over prompts, and when to stop.
+
+The unit of work is the pass, all `num_input_prompts` once. Warm-up and window draw from disjoint streams, so no
+cache that the warm-up filled can serve the window.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import cached_property
+
+from pytest_llem.backends.base import Engine, PassReport
+from pytest_llem.records import Configuration, Warmup, WarmupReport
+from pytest_llem.worker import workload
+from pytest_llem.worker.protocol import WarmupPolicy
+
+SLICE_S = 10.0
+"""A warm-up slice lasts whole passes up to this long, unless `warmup.window_size` counts it in passes."""
+
+Prompts = list[list[int]]
+
+
+class PromptSource:
+    """The prompts of each pass: drawn anew for synthetic ones, one fixed list for texts."""
+
+    def __init__(self, engine: Engine, configuration: Configuration, texts: tuple[str, ...] | None) -> None:
+        self._engine = engine
+        self._configuration = configuration
+        self._texts = texts
+
+    def for_pass(self, stream: workload.Stream, number: int) -> Prompts:
+        """Return the token ids of pass `number` of a stream: the same in every configuration and cycle."""
+        if self._fixed is not None:
+            return self._fixed
+        wanted = self._configuration
+        return workload.synthetic(
+            stream,
+            number,
+            seed=wanted.random_seed,
+            count=wanted.num_input_prompts,
+            length=wanted.max_input_tokens,
+            vocabulary_size=self._engine.vocabulary_size,
+            special_token_ids=self._engine.special_token_ids,
+        )
+
+    @cached_property
+    def _fixed(self) -> Prompts | None:
+        wanted = self._configuration
+        texts = self._texts
+        if texts is None and wanted.dataset is not None:
+            texts = tuple(workload.dataset_prompts(wanted.dataset, wanted.num_input_prompts))
+        if texts is None:
+            return None
+        return workload.fixed(self._engine.tokenize, texts, wanted.num_input_prompts, wanted.max_input_tokens)
+
+
+class Serving:
+    """One experiment's passes through one engine."""
+
+    def __init__(
+        self, engine: Engine, configuration: Configuration, prompts: PromptSource, beat: Callable[[], None]
+    ) -> None:
+        self._engine = engine
+        self._configuration = configuration
+        self._prompts = prompts
+        self._beat = beat
+
+    def run_pass(self, stream: workload.Stream, number: int) -> PassReport:
+        """Serve all prompts of one pass."""
+        prompts = self._prompts.for_pass(stream, number)
+        report = self._engine.run_pass(prompts, self._configuration, self._beat)
+        self._beat()
+        return report
+
+    def run_window(self, seconds: float, passes: int) -> list[PassReport]:
+        """Serve whole passes until both `seconds` and `passes` are reached."""
+        begin_s = time.monotonic()
+        reports: list[PassReport] = []
+        while len(reports) < passes or time.monotonic() - begin_s < seconds:
+            reports.append(self.run_pass("window", len(reports)))
+        return reports
+
+
+def warm_up(serving: Serving, wanted: Warmup, policy: WarmupPolicy) -> WarmupReport | None:
+    """Serve unmeasured passes until two successive slices agree in output tokens/s.
+
+    The floor is one full pass and `policy.min_prompts`; the cap is `policy.timeout_s`, counted from the end of
+    the first pass, because that one may compile for minutes. Returns None when no warm-up is wanted.
+    """
+    if not wanted.enabled:
+        return None
+    begin_s = time.monotonic()
+    progress = _WarmupProgress(wanted, policy)
+    while not progress.finished():
+        progress.add(serving.run_pass("warmup", progress.passes))
+    return WarmupReport(
+        prompts=progress.prompts,
+        passes=progress.passes,
+        seconds=time.monotonic() - begin_s,
+        converged=progress.converged if wanted.convergence_detection else None,
+    )
+
+
+class _WarmupProgress:
+    """Counts passes and prompts, and compares the rates of successive slices."""
+
+    def __init__(self, wanted: Warmup, policy: WarmupPolicy) -> None:
+        self._wanted = wanted
+        self._policy = policy
+        self._deadline_s: float | None = None
+        self._slice: list[PassReport] = []
+        self._last_rate: float | None = None
+        self.passes = 0
+        self.prompts = 0
+        self.converged = False
+
+    def add(self, report: PassReport) -> None:
+        self.passes += 1
+        self.prompts += len(report.requests)
+        if self._deadline_s is None:
+            self._deadline_s = time.monotonic() + self._policy.timeout_s
+            return  # the first pass compiles and allocates: it is no slice
+        self._slice.append(report)
+        if self._slice_is_whole():
+            self._compare(_rate(self._slice))
+            self._slice = []
+
+    def finished(self) -> bool:
+        if self._deadline_s is None:
+            return False
+        if time.monotonic() >= self._deadline_s or self._at_cap():
+            return True
+        floor_reached = self.prompts >= self._policy.min_prompts
+        return floor_reached and (self.converged or not self._wanted.convergence_detection)
+
+    def _at_cap(self) -> bool:
+        return self._wanted.max_prompts is not None and self.prompts >= self._wanted.max_prompts
+
+    def _slice_is_whole(self) -> bool:
+        if self._wanted.window_size is not None:
+            return len(self._slice) >= self._wanted.window_size
+        return _duration_s(self._slice) >= SLICE_S
+
+    def _compare(self, rate: float) -> None:
+        if self._last_rate is not None:
+            mean = (rate + self._last_rate) / 2
+            self.converged = abs(rate - self._last_rate) <= self._wanted.cv_threshold * mean
+        self._last_rate = rate
+
+
+def _duration_s(reports: list[PassReport]) -> float:
+    begin_s = min(request.submitted_s for request in reports[0].requests)
+    return max(request.completed_s for request in reports[-1].requests) - begin_s
+
+
+def _rate(reports: list[PassReport]) -> float:
+    """Return output tokens per second."""
+    tokens = sum(request.output_tokens for report in reports for request in report.requests)
+    return tokens / max(_duration_s(reports), 1e-9)

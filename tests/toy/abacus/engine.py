@@ -1,0 +1,93 @@
+"""The engine's side of the abacus."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from abacus.spec import AbacusParameters
+from pytest_llem.backends.base import EngineError, PassReport, Request
+from pytest_llem.records import Configuration
+
+
+def load(configuration: Configuration, model: str) -> Abacus:
+    """Put the beads in place."""
+    parameters = AbacusParameters.model_validate(configuration.parameters)
+    misbehave(parameters, "load")
+    time.sleep(parameters.load_s)
+    print(f"abacus with {parameters.rods} rods, model {model}", flush=True)
+    return Abacus(configuration.fp_precision)
+
+
+def misbehave(parameters: AbacusParameters, phase: str) -> None:
+    """Do what the mood file says: `<phase>-<mood>`, such as `pass-hang`."""
+    path = Path(parameters.mood_file) if parameters.mood_file else None
+    mood = path.read_text().split()[:1] if path and path.exists() else []
+    match mood:
+        case [word] if word == f"{phase}-refuse":
+            raise EngineError("the abacus refuses this configuration")
+        case [word] if word == f"{phase}-raise":
+            raise RuntimeError("a bead fell off")
+        case [word] if word == f"{phase}-oom":
+            raise MemoryError("no more beads")
+        case [word] if word == f"{phase}-die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case [word] if word == f"{phase}-exit":
+            os._exit(3)
+        case [word] if word == f"{phase}-hang":
+            while True:
+                time.sleep(1)
+        case [word] if word == f"{phase}-lose":
+            os.kill(os.getppid(), signal.SIGKILL)
+        case _:
+            pass
+
+
+class Abacus:
+    """Counts tokens."""
+
+    vocabulary_size = 1000
+    special_token_ids: frozenset[int] = frozenset({0, 1})
+
+    def __init__(self, fp_precision: str) -> None:
+        self._fp_precision = fp_precision
+
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        return [[2 + len(word) for word in text.split()] for text in texts]
+
+    def effective(self) -> dict[str, Any]:
+        return {"fp_precision": self._fp_precision}
+
+    def run_pass(
+        self, prompts: Sequence[Sequence[int]], configuration: Configuration, beat: Callable[[], None]
+    ) -> PassReport:
+        parameters = AbacusParameters.model_validate(configuration.parameters)
+        misbehave(parameters, "pass")
+        size = parameters.batch_size
+        report = PassReport(requests=[])
+        for first in range(0, len(prompts), size):
+            report.requests += self._batch(prompts[first : first + size], configuration, parameters)
+            beat()
+        return report
+
+    def _batch(
+        self, prompts: Sequence[Sequence[int]], configuration: Configuration, parameters: AbacusParameters
+    ) -> list[Request]:
+        token_s = parameters.token_ms / 1e3
+        submitted_s = time.monotonic()
+        time.sleep(token_s)
+        first_token_s = time.monotonic()
+        time.sleep(token_s * (configuration.max_output_tokens - 1))
+        completed_s = time.monotonic()
+        tokens = configuration.max_output_tokens
+        return [Request(submitted_s, first_token_s, completed_s, len(p), tokens) for p in prompts]
+
+    def drain(self) -> None:
+        pass
+
+    def memory_peak_bytes(self) -> int | None:
+        return None
