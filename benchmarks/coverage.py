@@ -65,7 +65,8 @@ def coverage(method: Method, noise: str, n: int) -> float:
     logs = NOISES[noise](np.random.default_rng([SEED, n, list(NOISES).index(noise)]), n)
     hits = 0
     for batch, first in enumerate(range(0, REPLICATES, BATCH)):
-        samples = [Sample(tuple(row), logarithmic=True) for row in logs[first : first + BATCH].tolist()]
+        values = np.exp(logs[first : first + BATCH]).tolist()
+        samples = [Sample(tuple(row), logarithmic=True) for row in values]
         found = intervals(samples, lambda _: method, level=LEVEL, resamples=RESAMPLES, seed=SEED + batch)
         hits += sum(one is not None and one.low <= 1 <= one.high for one in found)
     return 100 * hits / REPLICATES

@@ -10,7 +10,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+Figure = Literal["wall_s", "cpu_s", "peak_mib"]
 
 
 class Run(NamedTuple):
@@ -42,14 +44,14 @@ def pairs(first: Callable[[], Run], second: Callable[[], Run], *, count: int) ->
     return [(first(), second()) for _ in range(count)]
 
 
-def median_ratio(runs: Sequence[tuple[Run, Run]], figure: str) -> float:
+def median_ratio(runs: Sequence[tuple[Run, Run]], figure: Figure) -> float:
     """Return the median over pairs of the first's figure divided by the second's."""
-    return statistics.median(getattr(a, figure) / getattr(b, figure) for a, b in runs)
+    return statistics.median([float(getattr(a, figure) / getattr(b, figure)) for a, b in runs])
 
 
-def median(runs: Sequence[Run], figure: str) -> float:
+def median(runs: Sequence[Run], figure: Figure) -> float:
     """Return the median of one figure."""
-    return statistics.median(getattr(run, figure) for run in runs)
+    return statistics.median([float(getattr(run, figure)) for run in runs])
 
 
 def heading(title: str) -> None:

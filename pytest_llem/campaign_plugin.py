@@ -20,7 +20,7 @@ from pytest_llem.fixtures import ExperimentHandle
 from pytest_llem.records import Result
 from pytest_llem.reporting import terminal
 from pytest_llem.runner import CampaignStopped
-from pytest_llem.session import CampaignSession, Seat, Settings
+from pytest_llem.session import CampaignSession, NotReadyError, Seat, Settings
 from pytest_llem.state.results import DamagedFileError, StorageError
 from pytest_llem.state.run import RunBusyError
 from pytest_llem.display import Display
@@ -103,9 +103,9 @@ def _continue_with_all_items(config: pytest.Config, path: Path) -> None:
     kept = {nodeid: True for nodeid in last if nodeid.partition("::")[0] != campaign}
     config.cache.set("cache/lastfailed", {**kept, campaign: True})
     manager = config.pluginmanager
-    for name in ("lfplugin-collwrapper", "lfplugin"):
-        plugin = manager.unregister(name=name)
-    manager.register(type(plugin)(config), "lfplugin")
+    manager.unregister(name="lfplugin-collwrapper")
+    reader: Any = manager.unregister(name="lfplugin")
+    manager.register(type(reader)(config), "lfplugin")  # reads the cache anew
 
 
 class CampaignPlugin:
@@ -171,7 +171,10 @@ class CampaignPlugin:
         pending = [e for e in left.values() if not self._session.is_done(e)]
         self._display.plan(pending)
         if not self._session.settings.dry and not self._has_workers():
-            self._session.start(pending, self._display)
+            try:
+                self._session.start(pending, self._display)
+            except NotReadyError as error:
+                raise pytest.UsageError(str(error)) from error
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:

@@ -85,11 +85,14 @@ class Display:
         return terminal.difference(difference) if difference else []
 
     def _older_run(self) -> list[str]:
-        older = self._session.older_standing()
-        if older is None:
+        session = self._session
+        if session.older_run is None:
             return []
-        completed, failed, run_id = older
-        return [f"an older run, {run_id}, had {completed} completed and {failed} failed; --lf would continue it"]
+        completed, failed = session.older_counts()
+        return [
+            f"an older run, {session.older_run}, had {completed} completed and {failed} failed;"
+            " --lf would continue it"
+        ]
 
     # --- While it runs ---
 

@@ -14,7 +14,8 @@ from typing import Protocol
 from pytest_llem import __version__
 from pytest_llem.campaign.schedule import Condition, EndLaunch, Experiment, Gap, Stop
 from pytest_llem.campaign.schema import Campaign
-from pytest_llem.executors.base import Executor, ExecutorError
+from pytest_llem.executors.base import Executor, ExecutorError, PreparationFailed
+from pytest_llem.executors.hub import Hub
 from pytest_llem.executors.orders import OrderBook
 from pytest_llem.records import MEASURED_ENERGY, Failure, Result
 from pytest_llem.state.environments import Environments
@@ -66,6 +67,7 @@ class Runner:
         self._campaign = campaign
         self._executor = executor
         self._orders = orders
+        self._hub = Hub(executor, orders, lambda phase: observer.phase("hub", phase))
         self._run = run
         self._observer = observer
         self._require_measured = require_measured
@@ -79,6 +81,11 @@ class Runner:
     def follow(self, stops: list[Stop]) -> None:
         """Take over the plan of this session."""
         self._stops = {identity(stop.experiment): stop for stop in stops}
+
+    def check_hub(self, *, fetch: bool) -> list[str]:
+        """Check, and with `fetch` download, what the plan needs from a hub; return one sentence a problem."""
+        points = {stop.experiment.point.spec_hash: stop.experiment.point for stop in self._stops.values()}
+        return self._hub.check(points.values(), fetch=fetch)
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment: gaps, the end of the old launch, conditioning.
@@ -124,9 +131,12 @@ class Runner:
         backend = experiment.point.configuration.backend
         launch = self._launch_id(self._stops[identity(experiment)].launch)
         try:
+            self._hub.ensure(experiment.point)
             order = self._orders.order(experiment.point, experiment_id=experiment.id, launch=launch)
             self._live_backend = backend
             return self._executor.dispatch(backend, order, lambda phase: self._show(experiment.id, phase))
+        except PreparationFailed as error:
+            return Answer(failure=Failure(kind="invalid_config", message=str(error)))
         except ExecutorError as error:
             return Answer(failure=Failure(kind="engine_start", message=str(error)))
         except (OSError, ValueError) as error:  # a prompts file that is gone or not readable
@@ -135,6 +145,10 @@ class Runner:
     def _condition(self, stop: Stop) -> None:
         """Run one unmeasured pass in a launch of its own, so that the first experiment is no colder."""
         name = f"conditioning before {stop.experiment.id}"
+        try:
+            self._hub.ensure(stop.experiment.point)
+        except ExecutorError:
+            return  # the experiment itself will say so
         order = self._orders.order(
             stop.experiment.point, experiment_id=name, launch=self._launch_id(0), measured=False
         )

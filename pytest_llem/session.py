@@ -20,7 +20,7 @@ from pytest_llem.analysis.summary import Summary, summarise
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.grid import Expansion, expand
 from pytest_llem.campaign.loader import LoadedCampaign, load
-from pytest_llem.campaign.schedule import Experiment, Stop, order, plan
+from pytest_llem.campaign.schedule import Experiment, order, plan
 from pytest_llem.executors.base import Executor
 from pytest_llem.executors.local import LocalExecutor
 from pytest_llem.executors.orders import OrderBook
@@ -29,6 +29,10 @@ from pytest_llem.runner import Identity, Observer, Runner, identity
 from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
 
 SUMMARY_INTERVAL_S = 30.0
+
+
+class NotReadyError(Exception):
+    """Something that the experiments need is not there; one line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,7 @@ class CampaignSession:
         self._runner: Runner | None = None
         self._executor: Executor | None = None
         self._done: set[Identity] = set(seat.completed) if seat else set()
+        self._failed_before: set[Identity] = set()
         self._take_up(seat)
 
     # --- Before anything runs ---
@@ -111,6 +116,21 @@ class CampaignSession:
     def is_done(self, experiment: Experiment) -> bool:
         """Return whether the run has a completed result for it already."""
         return identity(experiment) in self._done
+
+    def has_failed(self, experiment: Experiment) -> bool:
+        """Return whether the run that is continued has tried it, and has no completed result."""
+        return identity(experiment) in self._failed_before
+
+    def older_counts(self) -> tuple[int, int]:
+        """Return how many experiments of the newest older run were completed and how many had failed."""
+        assert self.older_run is not None
+        standing = self._runs.survey(self.older_run)
+        return len(standing.having("completed")), len(standing.having("failed"))
+
+    @property
+    def results_folder(self) -> Path:
+        """Where this run's results are."""
+        return self._runs.results(self.info.run_id).folder
 
     def expected(self) -> list[Expected]:
         """Return what the campaign asks of each configuration."""
@@ -159,14 +179,19 @@ class CampaignSession:
         else:
             self.run, self.standing = self._runs.open(self.info)
         if self.standing is not None:
+            self._failed_before = set(self.standing.having("failed"))
             for result in self.standing.load_completed():
                 self._done.add((result.spec_hash, result.cycle))
                 self.observations[result.spec_hash, result.cycle] = Observation.of(result)
 
     # --- Measuring ---
 
-    def start(self, experiments: Sequence[Experiment], observer: Observer) -> list[Stop]:
-        """Plan the session from the experiments that are left after selection."""
+    def start(self, experiments: Sequence[Experiment], observer: Observer) -> None:
+        """Plan the session from the experiments that are left after selection.
+
+        Raises:
+            NotReadyError: a model or dataset of theirs cannot be had.
+        """
         assert self.run is not None
         stops = plan(list(experiments), self.campaign)
         self._executor = self._make_executor()
@@ -179,7 +204,9 @@ class CampaignSession:
             require_measured=self.settings.require_measured,
         )
         self._runner.follow(stops)
-        return stops
+        problems = self._runner.check_hub(fetch=self.settings.fetch)
+        if problems:
+            raise NotReadyError("\n".join(problems))
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment."""

@@ -94,8 +94,10 @@ def _usable(observations: Sequence[Observation], metric: str) -> list[Observatio
 
 def _fit(observations: list[Observation], place: int) -> _Fit | None:
     """Fit the model, with the configurations swept out first; None if the blocks cannot be compared."""
-    configurations = {key: row for row, key in enumerate({one.configuration for one in observations})}
-    blocks = {key: column for column, key in enumerate(dict.fromkeys(one.block for one in observations))}
+    configurations = {
+        key: row for row, key in enumerate(dict.fromkeys(o.configuration for o in observations))
+    }
+    blocks = {key: column for column, key in enumerate(dict.fromkeys(o.block for o in observations))}
     if len(blocks) < 3:
         return None
     rows = np.array([configurations[one.configuration] for one in observations])

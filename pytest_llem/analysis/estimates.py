@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
-from pytest_llem.analysis.intervals import Interval, Sample, bootstrap_method, headline_method, intervals
+from pytest_llem.analysis.intervals import (
+    Interval,
+    Sample,
+    bootstrap_method,
+    headline_method,
+    intervals,
+    mean,
+)
 from pytest_llem.analysis.observations import PLACE
 from pytest_llem.analysis.resampling import Method
 from pytest_llem.analysis.rows import Block, Row
@@ -69,7 +76,7 @@ def _both(
         return headline_method(confidence.method, n)
 
     def differs(sample: Sample) -> bool:
-        return headline(len(sample.scaled)) != bootstrap_method(len(sample.scaled))
+        return headline(len(sample.values)) != bootstrap_method(len(sample.values))
 
     make = partial(intervals, level=confidence.level, resamples=confidence.resamples, seed=seed)
     headlines = make(samples, headline)
@@ -94,9 +101,8 @@ def _gather(blocks: Sequence[Block], metric: str) -> _Gathered:
 
 
 def _sample(values: Sequence[Sequence[float]], *, logarithmic: bool) -> Sample:
-    """Average the configurations of each block on the scale of the analysis."""
-    scaled = [[math.log(value) for value in block] if logarithmic else block for block in values]
-    return Sample(tuple(math.fsum(block) / len(block) for block in scaled), logarithmic)
+    """Average the configurations of each block."""
+    return Sample(tuple(mean(block, logarithmic=logarithmic) for block in values), logarithmic)
 
 
 def _note(metric: str, known: int, blocks: int, positive: bool) -> str | None:

@@ -55,28 +55,40 @@ class Interval(Record):
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One value a block, on the scale of the analysis: natural logs if `logarithmic`."""
+    """One value a block, and whether they are averaged on natural logs."""
 
-    scaled: tuple[float, ...]
+    values: tuple[float, ...]
     logarithmic: bool
 
     @property
+    def scaled(self) -> tuple[float, ...]:
+        """The values on the scale of the analysis."""
+        return tuple(map(math.log, self.values)) if self.logarithmic else self.values
+
+    @property
     def center(self) -> float | None:
-        """The mean, back on the scale of the metric; None without values."""
-        if not self.scaled:
-            return None
-        return self.unscaled(math.fsum(self.scaled) / len(self.scaled))
+        """The mean; None without values."""
+        return mean(self.values, logarithmic=self.logarithmic) if self.values else None
 
     @property
     def sd(self) -> float | None:
         """Standard deviation on the scale of the analysis (on logs: about the CV); None below 2 values."""
-        return float(np.std(self.scaled, ddof=1)) if len(self.scaled) > 1 else None
+        return float(np.std(self.scaled, ddof=1)) if len(self.values) > 1 else None
 
     def unscaled(self, value: float) -> float:
         """Return `value` on the scale of the metric; infinite beyond the range of a float."""
         if not self.logarithmic:
             return value
         return math.exp(value) if value < math.log(np.finfo(float).max) else math.inf
+
+
+def mean(values: Sequence[float], *, logarithmic: bool) -> float:
+    """Return the geometric mean, or the arithmetic one; no rounding carries it outside of the values."""
+    if logarithmic:
+        found = math.exp(math.fsum(map(math.log, values)) / len(values))
+    else:
+        found = math.fsum(values) / len(values)
+    return min(max(found, min(values)), max(values))
 
 
 def headline_method(asked: Method | Literal["auto"], n: int) -> Method:
@@ -112,9 +124,12 @@ def interval(
         raise ValueError(
             f"an interval on logs needs values above 0, not {min(values)}: pass logarithmic=False"
         )
-    sample = Sample(tuple(math.log(v) for v in values) if logarithmic else tuple(values), logarithmic)
     return intervals(
-        [sample], lambda n: headline_method(method, n), level=level, resamples=resamples, seed=seed
+        [Sample(tuple(values), logarithmic)],
+        lambda n: headline_method(method, n),
+        level=level,
+        resamples=resamples,
+        seed=seed,
     )[0]
 
 
@@ -127,7 +142,7 @@ def intervals(
     """
     sizes: defaultdict[int, list[int]] = defaultdict(list)
     for place, sample in enumerate(samples):
-        sizes[len(sample.scaled)].append(place)
+        sizes[len(sample.values)].append(place)
     found: list[Interval | None] = [None] * len(samples)
     for n, places in sizes.items():
         if n < LEAST:
@@ -135,8 +150,8 @@ def intervals(
         method = choose(n)
         matrix = np.array([samples[place].scaled for place in places])
         bounds = limits(matrix, method, level=level, resamples=resamples, seed=seed)
-        for place, bound in zip(places, np.transpose(bounds).tolist(), strict=True):
-            found[place] = _interval(samples[place], bound, method, level)
+        for place, (low, high) in zip(places, np.transpose(bounds).tolist(), strict=True):
+            found[place] = _interval(samples[place], low, high, method, level)
     return found
 
 
@@ -152,9 +167,14 @@ def known_coverage(method: Method, level: float, n: int) -> float | None:
     return table[max(size for size in table if size <= n)]
 
 
-def _interval(sample: Sample, bound: Sequence[float], method: Method, level: float) -> Interval | None:
-    n = len(sample.scaled)
-    center, low, high = map(sample.unscaled, bound)
+def _interval(sample: Sample, low: float, high: float, method: Method, level: float) -> Interval | None:
+    """Return the interval with limits given on the scale of the analysis; equal values collapse to theirs."""
+    n, center = len(sample.values), sample.center
+    assert center is not None
+    if min(sample.values) < max(sample.values):
+        low, high = min(sample.unscaled(low), center), max(sample.unscaled(high), center)
+    else:
+        low = high = center
     if math.isinf(high):
         return None  # wider than numbers go: it says nothing
     return Interval(

@@ -16,19 +16,17 @@ from scipy.special import ndtr, ndtri, stdtrit
 Array = NDArray[np.float64]
 Method = Literal["student", "bootstrap-t", "percentile", "bca"]
 
-_DEGENERATE = 1e-12
-"""Variance, in squared ranges, below which a resample holds one value only: it has no t statistic."""
+_SAME = 1e-6
+"""Differences, in ranges of the sample, that count as none: rounding must not break a tie."""
 
 _CHUNK = 50_000
 """Statistics computed at a time: so few that they stay in the processor's cache, which is 3 times faster."""
 
 
-def limits(
-    samples: Array, method: Method, *, level: float, resamples: int, seed: int
-) -> tuple[Array, Array, Array]:
-    """Return the means of the rows of `samples`, with the lower and the upper limits of their intervals.
+def limits(samples: Array, method: Method, *, level: float, resamples: int, seed: int) -> tuple[Array, Array]:
+    """Return the lower and the upper limits of the intervals for the means of the rows of `samples`.
 
-    A row of equal values collapses to that value. Limits never exclude the mean.
+    They never exclude the mean, and for a row of equal values both are that value.
 
     Args:
         samples: one sample a row, at least 2 values each.
@@ -52,7 +50,7 @@ def limits(
     low, high = means.copy(), means.copy()
     low[varied] += ranges[varied] * np.minimum(below, 0)
     high[varied] += ranges[varied] * np.maximum(above, 0)
-    return means, low, high
+    return low, high
 
 
 def _standard_error(scaled: Array) -> Array:
@@ -79,7 +77,7 @@ def _bootstrap(scaled: Array, method: Method, tail: float, weights: Array) -> tu
 def _studentized(scaled: Array, tail: float, weights: Array) -> tuple[Array, Array]:
     means = scaled @ weights
     variances = np.square(scaled) @ weights - np.square(means)
-    degenerate = variances < _DEGENERATE
+    degenerate = variances < _SAME**2  # a single value, which has no t statistic
     statistics = means / np.sqrt(np.where(degenerate, 1, variances) / (scaled.shape[1] - 1))
     statistics[degenerate] = np.inf  # to the end of the order, beyond what is counted
     counts = statistics.shape[1] - degenerate.sum(axis=1)
@@ -96,7 +94,7 @@ def _percentile(scaled: Array, tail: float, weights: Array) -> tuple[Array, Arra
 def _bca(scaled: Array, tail: float, weights: Array) -> tuple[Array, Array]:
     means = scaled @ weights
     # A mean that equals the sample's own, up to rounding, counts as half below it.
-    below = (np.sum(means < -_DEGENERATE, axis=1) + np.sum(means <= _DEGENERATE, axis=1)) / 2
+    below = (np.sum(means < -_SAME, axis=1) + np.sum(means <= _SAME, axis=1)) / 2
     bias = ndtri(np.clip(below / means.shape[1], 1 / means.shape[1], 1 - 1 / means.shape[1]))
     acceleration = np.sum(scaled**3, axis=1) / (6 * np.sum(scaled**2, axis=1) ** 1.5)
     ordered = _in_order(means)

@@ -94,12 +94,12 @@ def summarise(
     rows = configuration_rows(known, expected)
     groups = group_rows(known, expected, group_by) if group_by else []
     metrics = estimate([*rows, *groups], confidence, seed)
-    summaries = [_row(*pair, budgets) for pair in zip(rows, metrics, strict=False)]
+    of_rows, of_groups = metrics[: len(rows)], metrics[len(rows) :]
     return Summary(
         level=confidence.level,
         method=describe_method(metrics),
-        rows=tuple(summaries),
-        groups=tuple(_row(*pair, _NO_BUDGETS) for pair in zip(groups, metrics[len(rows) :], strict=True)),
+        rows=tuple(_row(*pair, budgets) for pair in zip(rows, of_rows, strict=True)),
+        groups=tuple(_row(*pair, _NO_BUDGETS) for pair in zip(groups, of_groups, strict=True)),
         diagnostics=diagnose(known, level=confidence.level),
         messages=messages(rows, group_by, structure, recycle_cycles),
     )

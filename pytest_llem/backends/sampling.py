@@ -60,4 +60,4 @@ def resolve(decoder: Decoder) -> Sampling:
 
 def _samples(said: Mapping[str, Any]) -> bool:
     implied = not said.keys().isdisjoint({"temperature", "top_p", "top_k"})
-    return said.get("do_sample", implied) and said.get("temperature", 1.0) > 0
+    return bool(said.get("do_sample", implied)) and bool(said.get("temperature", 1.0))

@@ -25,10 +25,13 @@ MAX_DEPTH = 32
 MAX_NODES = 100_000
 """Values in one document, counted after aliases are expanded."""
 
-Scalar = str | int | float | bool | datetime | None
+Scalar = str | int | float | bool | None
 Path = tuple[str | int, ...]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_DATED: Path = ("schema_version",)
+"""The one key where an unquoted date is taken for its text."""
+
 _KNOWN_TAGS = (None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _NOT_TEXT = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -61,12 +64,12 @@ class Node:
     size: int = 1
 
     def plain(self) -> Any:
-        """Return the value without its places; a date becomes its text."""
+        """Return the value without its places."""
         if isinstance(self.value, dict):
             return {key: child.plain() for key, child in self.value.items()}
         if isinstance(self.value, list):
             return [child.plain() for child in self.value]
-        return self.text if isinstance(self.value, datetime) else self.value
+        return self.value
 
     def entries(self) -> Iterator[tuple[str, Mark, Node]]:
         """Yield key, place of the key and value of a mapping; nothing for any other value."""
@@ -113,7 +116,7 @@ _WORDS: dict[str, bool | None] = {
     **{spell(word): True for word in ("true", "yes", "on") for spell in (str, str.title, str.upper)},
     **{spell(word): False for word in ("false", "no", "off") for spell in (str, str.title, str.upper)},
 }
-_MEANINGS: tuple[tuple[str, Callable[[str], Scalar]], ...] = (
+_MEANINGS: tuple[tuple[str, Callable[[str], float | datetime]], ...] = (
     (r"[-+]?(?:0|[1-9][0-9_]{0,30}|0x[0-9a-fA-F]{1,32})", partial(int, base=0)),
     (r"[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", float),
     (r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", lambda text: float(text.replace(".", ""))),
@@ -124,7 +127,7 @@ _REFERENCE = re.compile(
 )
 
 
-def resolve(text: str) -> Scalar:
+def resolve(text: str) -> Scalar | datetime:
     """Return what an unquoted scalar means.
 
     YAML 1.1 where that is usual: `on`, `yes` and dates are no text, so a text like that must be quoted.
@@ -278,7 +281,13 @@ class _Composer:
             except ValueError as error:
                 self._findings.problem(mark, f"{dotted(path)}: {error}")
                 return Node(None, mark)
-        return Node(resolve(text) if event.implicit[0] else text, mark, text)
+        value = resolve(text) if event.implicit[0] else text
+        if not isinstance(value, datetime):
+            return Node(value, mark, text)
+        if path != _DATED:
+            words = f'the date {text} is no value; quote it if text is meant: "{text}"'
+            self._findings.problem(mark, f"{dotted(path)}: {words}")
+        return Node(text, mark, text)
 
     def _sequence(self, event: Any, path: Path) -> Node:
         children: list[Node] = []

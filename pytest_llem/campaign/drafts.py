@@ -1,8 +1,7 @@
 """The points of a campaign before they are checked: each one fragment, with its place on every axis.
 
-A fragment is built from the general to the particular: the short forms `model`, `dataset` and
-`num_samples`, then `defaults`, then an experiment of its own, or (`axes`) bundles, shared axes and backend
-overrides.
+A fragment is built from the general to the particular: the short forms `model`, `dataset` and `num_samples`,
+then `defaults`, then an experiment's own keys, or in a grid (`blocks`) bundles, shared axes and overrides.
 """
 
 from __future__ import annotations
@@ -13,11 +12,9 @@ from typing import Any, NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.findings import did_you_mean
+from pytest_llem.campaign.fragments import DEFAULT_BACKEND
 from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.campaign.schema import Campaign, Fragment, Scalar
-
-DEFAULT_BACKEND = "pytorch"
-"""What an experiment without `backend` runs on, as in llenergymeasure v1."""
 
 
 class GridError(ValueError):
@@ -47,28 +44,30 @@ class Draft(NamedTuple):
 # --- Layers ---
 
 
-def over(base: Fragment, fragment: Fragment) -> Fragment:
-    """Return `base` with the keys of `fragment` laid over it.
+def over(base: Fragment, *fragments: Fragment) -> Fragment:
+    """Return `base` with the keys of one fragment after the other laid over it.
 
     Mappings of fields (`decoder`, a backend's section) are joined; a mapping that is itself a value, such as
     `pytorch.quantization_config`, is replaced.
     """
     joined = dict(base)
-    for key, value in fragment.items():
-        below = joined.get(key)
-        joined[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
+    for fragment in fragments:
+        for key, value in fragment.items():
+            below = joined.get(key)
+            joined[key] = {**below, **value} if isinstance(below, dict) and isinstance(value, dict) else value
     return joined
 
 
-def layered(base: Fragment, fragment: Fragment) -> Fragment:
-    """Return `over(base, fragment)`, where `dataset.sample_size` also sets `num_input_prompts`.
+def layered(base: Fragment, *layer: Fragment) -> Fragment:
+    """Return `over(base, *layer)`, where `dataset.sample_size` also sets the number of prompts.
 
-    That is unless `num_input_prompts` is set beside it.
+    That is unless the same layer sets `num_input_prompts`.
     """
-    joined = over(base, fragment)
-    dataset = fragment.get("dataset")
-    if "num_input_prompts" not in fragment and isinstance(dataset, dict) and dataset.get("sample_size"):
-        joined["num_input_prompts"] = dataset["sample_size"]
+    joined = over(base, *layer)
+    if not any("num_input_prompts" in fragment for fragment in layer):
+        for fragment in layer:
+            if size := (fragment.get("dataset") or {}).get("sample_size"):
+                joined["num_input_prompts"] = size
     return joined
 
 

@@ -80,7 +80,9 @@ def _whole_section(entry: Entry, table: Table, findings: Findings) -> dict[str, 
     if entry.node.value is None:
         return {entry.name: None} if entry.name in table.optional else {}
     keys = ", ".join(table.below(entry.name)[:4])
-    findings.problem(entry.node.mark, f"{entry.path}: {expected(f'a mapping with keys such as {keys}', entry.node)}")
+    findings.problem(
+        entry.node.mark, f"{entry.path}: {expected(f'a mapping with keys such as {keys}', entry.node)}"
+    )
     return {}
 
 
@@ -97,7 +99,7 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by dotted name with those of `top` laid over; a section that is null gives way as a whole."""
+    """Return values by dotted name with those of `top` laid over; a null section gives way as a whole."""
     sections = {name for name in top if any(below.startswith(f"{name}.") for below in base)}
     kept = {
         name: value
@@ -105,3 +107,17 @@ def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
         if name.rpartition(".")[0] not in sections and not any(above.startswith(f"{name}.") for above in top)
     }
     return kept | dict(top)
+
+
+def cut(fragment: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return nested values without those of these dotted names; a section's name stands for all of it."""
+    fixed = set(names)
+    kept: dict[str, Any] = {}
+    for key, value in fragment.items():
+        if isinstance(value, dict) and key not in fixed:
+            inner = {name: each for name, each in value.items() if f"{key}.{name}" not in fixed}
+            if inner or not value:
+                kept[key] = inner
+        elif key not in fixed:
+            kept[key] = value
+    return kept

@@ -65,8 +65,10 @@ class Findings:
     v1_keys: set[str] = field(default_factory=set)
 
     def problem(self, where: object, message: str) -> None:
-        """Keep a problem; `where` is a mark or any text that leads to the place."""
-        self.problems.append(Problem(str(where), message))
+        """Keep a problem, once; `where` is a mark or any text that leads to the place."""
+        problem = Problem(str(where), message)
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     def stop(self, where: object, message: str) -> NoReturn:
         """Keep a problem behind which nothing can be read."""

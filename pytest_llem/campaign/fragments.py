@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign import v1
-from pytest_llem.campaign.document import Mark, Node, compose
-from pytest_llem.campaign.entries import Entry, flat, nest, overlay, settle
+from pytest_llem.campaign.document import Node
+from pytest_llem.campaign.entries import Entry, cut, flat, nest, overlay, settle
+from pytest_llem.campaign.files import Reading, experiment_file
 from pytest_llem.campaign.findings import Findings, UnreadableError
-from pytest_llem.campaign.keys import BATCH_SIZE, experiment_keys
+from pytest_llem.campaign.keys import BATCH_SIZE
 from pytest_llem.campaign.schema import NOT_YET, ExperimentEntry, Fragment
-from pytest_llem.campaign.tables import Key, Table
+from pytest_llem.campaign.tables import Key
 from pytest_llem.campaign.words import expected
 
 DEFAULT_BACKEND = "pytorch"
 """What an experiment without `backend` runs on, as in llenergymeasure v1."""
-
-MAX_FILE_BYTES = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,79 +29,6 @@ class SourcedFragment:
 
     fragment: Fragment
     where: str
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What every part of reading a campaign needs.
-
-    Attributes:
-        rootdir: pytest's root folder; files are named from there.
-        folder: where the campaign lies; its paths start there.
-        backends: by name.
-        files: the documents that were read, by name.
-    """
-
-    rootdir: Path
-    folder: Path
-    backends: Mapping[str, BackendSpec]
-    findings: Findings
-    files: dict[str, Node] = field(default_factory=dict)
-
-    @property
-    def table(self) -> Table:
-        """The experiment keys."""
-        return experiment_keys(self.backends)
-
-    def specs(self, names: Iterable[Any]) -> list[BackendSpec]:
-        """Return the specs of those names that are backends."""
-        return [self.backends[name] for name in names if name in self.backends]
-
-    def name(self, path: Path) -> str:
-        """Return a path as messages show it: from the root folder where it lies below."""
-        return path.relative_to(self.rootdir).as_posix() if path.is_relative_to(self.rootdir) else str(path)
-
-
-# --- Documents ---
-
-
-def read_document(path: Path, reading: Reading, where: object) -> Node:
-    """Return the mapping in a file.
-
-    Args:
-        path: absolute.
-        reading: takes the document and the problems.
-        where: who asks for the file; a missing one is a problem there.
-
-    Raises:
-        UnreadableError: there is no mapping to go on with.
-    """
-    findings, name = reading.findings, reading.name(path)
-    node = compose(_text(path, name, findings, where), name, findings)
-    if node is None or node.value is None:
-        findings.stop(name, "the file is empty")
-    if not isinstance(node.value, dict):
-        findings.stop(node.mark, expected("a mapping with keys", node))
-    reading.files[name] = node
-    return node
-
-
-def _text(path: Path, name: str, findings: Findings, where: object) -> str:
-    """Return the text of a regular file of sensible size."""
-    try:
-        if path.is_dir():
-            findings.stop(where, f"{name} is a folder, not a file")
-        if path.exists() and not path.is_file():
-            findings.stop(where, f"{name} is not a regular file")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            findings.stop(where, f"{name} is larger than {MAX_FILE_BYTES >> 20} MiB; that is no campaign")
-        return path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        findings.stop(where, f"there is no file {name}")
-    except UnicodeDecodeError as error:
-        findings.stop(name, f"not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}")
-    except (OSError, ValueError) as error:
-        findings.stop(where, f"{name} cannot be read: {getattr(error, 'strerror', None) or error}")
 
 
 # --- Values ---
@@ -122,21 +48,39 @@ def values_of(node: Node, path: str, reading: Reading, targets: Sequence[Backend
     own = reading.specs(entry.node.value for entry in entries if entry.name == "backend" and entry.node.text)
     targets = own or targets
     entries = v1.modernise(entries, targets, table, findings)
-    entries = [short for entry in entries for short in _without_short_forms(entry, targets)]
+    entries = [plain for entry in entries for plain in _without_short_forms(entry, targets, reading)]
     values = settle(entries, table, findings)
     for name, value in values.items():
         remember(table.keys.get(name), value, findings)
-    return complete_dataset(_prompts_from_root(values, node.mark, reading))
+    return complete_dataset(values)
 
 
-def _without_short_forms(entry: Entry, targets: Sequence[BackendSpec]) -> Iterator[Entry]:
+def section_values(node: Node, path: str, reading: Reading, targets: Sequence[BackendSpec]) -> dict[str, Any]:
+    """Return `values_of` a node that should be a mapping; null says nothing."""
+    if node.value is not None and not isinstance(node.value, dict):
+        reading.findings.problem(node.mark, f"{path}: {expected('a mapping', node)}")
+    return values_of(node, path, reading, targets)
+
+
+def _without_short_forms(entry: Entry, targets: Sequence[BackendSpec], reading: Reading) -> Iterator[Entry]:
     if entry.name == BATCH_SIZE:
         for spec in targets:
             yield entry._replace(name=f"{spec.name}.{spec.batch_parameter}")
     elif entry.name == "dataset" and isinstance(entry.node.value, str):
         yield entry._replace(name="dataset.name")
+    elif entry.name == "prompts_file":
+        yield entry._replace(node=from_root(entry.node, reading))
     else:
         yield entry
+
+
+def from_root(node: Node, reading: Reading) -> Node:
+    """Return the path of a prompts file as one from the root folder; it starts at the file that names it."""
+    if not isinstance(node.value, str) or node.value.startswith("~"):
+        return node
+    folder = (reading.rootdir / node.mark.source).parent if node.mark.line else reading.rootdir
+    path = reading.name(Path(os.path.normpath(folder / node.value)))
+    return Node(path, node.mark, path)
 
 
 def remember(key: Key | None, value: Any, findings: Findings) -> None:
@@ -160,27 +104,18 @@ def complete_dataset(values: dict[str, Any]) -> dict[str, Any]:
     return whole | values | {"dataset.name": whole["dataset.name"]}
 
 
-def _prompts_from_root(values: dict[str, Any], mark: Mark, reading: Reading) -> dict[str, Any]:
-    """Let a relative `prompts_file` start at the root folder instead of at the file that names it."""
-    if not isinstance(prompts := values.get("prompts_file"), str):
-        return values
-    folder = (reading.rootdir / mark.source).parent if mark.line else reading.rootdir
-    path = Path(os.path.normpath(folder / Path(prompts).expanduser()))
-    return values | {"prompts_file": reading.name(path)}
-
-
 # --- Experiments ---
 
 
-def configs(node: Node, reading: Reading) -> list[SourcedFragment]:
-    """Return the experiments of `configs`, a list of files."""
-    found = []
+def configs(
+    node: Node, reading: Reading, targets: Sequence[BackendSpec]
+) -> list[tuple[str, SourcedFragment]]:
+    """Return the entries of `configs`, each as written and as the experiment in that file."""
+    found: list[tuple[str, SourcedFragment]] = []
     for position, item in enumerate(items(node, "configs", reading.findings)):
-        path = f"configs[{position}]"
-        if isinstance(item.value, str):
-            found += _from_file(item, path, {}, reading)
-        else:
-            reading.findings.problem(item.mark, f"{path}: {expected('text, the path of an experiment file', item)}")
+        if base := _file_values(item, f"configs[{position}]", reading, targets):
+            name, values = base
+            found.append((item.text, SourcedFragment(nest(values), name)))
     return found
 
 
@@ -188,7 +123,7 @@ def experiments(
     node: Node, reading: Reading, targets: Sequence[BackendSpec]
 ) -> list[tuple[ExperimentEntry, SourcedFragment]]:
     """Return the entries of `experiments`, each as the schema has it and as the experiment that it makes."""
-    found = []
+    found: list[tuple[ExperimentEntry, SourcedFragment]] = []
     for position, item in enumerate(items(node, "experiments", reading.findings)):
         path = f"experiments[{position}]"
         if not isinstance(item.value, dict) or not item.value:
@@ -213,32 +148,62 @@ def items(node: Node, path: str, findings: Findings) -> list[Node]:
 def _file_entry(
     item: Node, path: str, reading: Reading, targets: Sequence[BackendSpec]
 ) -> Iterator[tuple[ExperimentEntry, SourcedFragment]]:
-    """Yield the experiment of one `{config, overrides}`."""
-    children = {key: child for key, _, child in item.entries()}
+    """Yield the experiment of one `{config, overrides}`, if it can be read."""
+    findings = reading.findings
+    parts = {key: child for key, _, child in item.entries() if child.value is not None}
     for key, mark, _ in item.entries():
         if key not in ("config", "overrides"):
-            reading.findings.problem(mark, f"{path}.{key}: beside `config` stands `overrides` alone; put it there")
-    config, overrides = children.get("config"), children.get("overrides")
-    top = {}
-    if overrides is not None and isinstance(overrides.value, dict):
-        top = values_of(overrides, f"{path}.overrides", reading, targets)
-    elif overrides is not None and overrides.value is not None:
-        reading.findings.problem(overrides.mark, f"{path}.overrides: {expected('a mapping', overrides)}")
-    if config is None or not isinstance(config.value, str):
-        what = expected("text, the path of an experiment file", config or Node(None, item.mark))
-        reading.findings.problem((config or item).mark, f"{path}.config: {what}")
-        return
-    for sourced in _from_file(config, f"{path}.config", top, reading, targets):
-        yield ExperimentEntry(config=config.value, overrides=nest(top)), sourced
+            findings.problem(mark, f"{path}.{key}: beside `config` stands `overrides` alone; write it there")
+    config = parts.get("config", Node(None, item.mark))
+    overrides = parts.get("overrides", Node({}, item.mark))
+    if not isinstance(overrides.value, dict):
+        findings.problem(overrides.mark, f"{path}.overrides: {expected('a mapping', overrides)}")
+    base = _file_values(config, f"{path}.config", reading, targets)
+    own = reading.specs([base[1].get("backend")]) if base else []
+    top = values_of(overrides, f"{path}.overrides", reading, own or targets)
+    if base:
+        name, values = base
+        entry = ExperimentEntry(config=str(config.value), overrides=nest(top))
+        yield entry, SourcedFragment(nest(overlay(values, top)), name)
 
 
-def _from_file(
-    item: Node, path: str, top: Mapping[str, Any], reading: Reading, targets: Sequence[BackendSpec] = ()
-) -> list[SourcedFragment]:
-    """Return the experiment in a file with `top` laid over, or nothing when it cannot be read."""
+def _file_values(
+    config: Node, path: str, reading: Reading, targets: Sequence[BackendSpec]
+) -> tuple[str, dict[str, Any]] | None:
+    """Return name and values of an experiment file, or None when it cannot be read."""
+    if not isinstance(config.value, str):
+        message = expected("text, the path of an experiment file", config)
+        reading.findings.problem(config.mark, f"{path}: {message}")
+        return None
     try:
-        file = _located(str(item.value), item.mark, path, reading)
-        values = overlay(_file_values(file, item.mark, reading, ()), top)
+        file, node = experiment_file(config, path, reading)
     except UnreadableError:
-        return []
-    return [SourcedFragment(nest(values), reading.name(file))]
+        return None
+    return reading.name(file), values_of(node, "", reading, targets)
+
+
+_PROMPTS = {"dataset": ("dataset",), "num_samples": ("num_input_prompts", "dataset.sample_size")}
+"""What the campaign's short forms for the prompts set in an experiment."""
+
+
+def let_campaign_win(
+    fragments: Sequence[SourcedFragment], campaign: Mapping[str, Any], findings: Findings
+) -> list[SourcedFragment]:
+    """Return explicit experiments without the prompts that v1 took from the campaign instead.
+
+    Here an experiment file wins over the campaign's `dataset` and `num_samples`, in v1 it lost. A campaign of
+    v1 still means what it meant; for any other campaign a note says who wins.
+    """
+    names = [name for key, names in _PROMPTS.items() if campaign.get(key) is not None for name in names]
+    cut_fragments = [replace(each, fragment=cut(each.fragment, names)) for each in fragments]
+    differ = [each.where for each, cut_one in zip(fragments, cut_fragments, strict=True) if each != cut_one]
+    if differ and findings.v1_keys:
+        findings.notes.append(
+            f"dataset and num_samples replace what {', '.join(differ)} say, as in llenergymeasure v1"
+        )
+        return cut_fragments
+    if differ:
+        findings.notes.append(
+            f"{', '.join(differ)}: their own data set and number of prompts win over the campaign's"
+        )
+    return list(fragments)

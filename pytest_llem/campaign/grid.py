@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import chain
+from typing import Any
 
 from pydantic import ValidationError
 
 from pytest_llem.backends.base import BackendSpec
-from pytest_llem.campaign.axes import Exclusion, blocks, exclusions
+from pytest_llem.campaign.blocks import Exclusion, blocks, exclusions
 from pytest_llem.campaign.drafts import Draft, GridError, explicit
 from pytest_llem.campaign.findings import did_you_mean
 from pytest_llem.campaign.identity import Files, engine_key, limited, slug, spec_hash, twin_hash
@@ -19,7 +21,16 @@ from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.campaign.naming import ALWAYS, Names
 from pytest_llem.campaign.rules import Candidate, Verdict, judge
 from pytest_llem.campaign.schema import Campaign, Scalar
-from pytest_llem.records import Configuration
+from pytest_llem.records import (
+    Baseline,
+    Configuration,
+    Dataset,
+    Decoder,
+    Load,
+    Record,
+    Timeseries,
+    Warmup,
+)
 
 __all__ = ["Expansion", "GridError", "Point", "expand"]
 
@@ -142,19 +153,21 @@ class _Collection:
 
     def add(self, draft: Draft) -> None:
         """Check a draft, and keep it as a point or count it with its equal."""
-        configuration = _configuration(draft, self._backends)
-        if draft.excluded:
-            self._filtered.append(self._point(draft, configuration, ("filtered", draft.excluded)))
-            return
-        verdict = judge(Candidate(configuration, draft.spec, self._files, draft.sections))
-        if verdict[0] == "filtered":
-            self._filtered.append(self._point(draft, configuration, verdict))
+        parameters, refusal = _section(draft)
+        configuration = _configuration(draft, parameters, self._backends)
+        if reasons := draft.excluded + refusal:
+            verdict: Verdict = "filtered"
+        else:
+            candidate = Candidate(configuration, parameters, draft.spec, self._files, draft.sections)
+            verdict, reasons = judge(candidate)
+        if verdict == "filtered":
+            self._filtered.append(self._point(draft, configuration, verdict, reasons))
             return
         digest = self._hash(configuration)
         if digest in self._points:
             self._merged[digest] += 1
         else:
-            self._points[digest] = self._point(draft, configuration, verdict, digest)
+            self._points[digest] = self._point(draft, configuration, verdict, reasons, digest)
 
     def expansion(self, generated: int, excluding: Sequence[Exclusion]) -> Expansion:
         """Return all that was found.
@@ -181,7 +194,8 @@ class _Collection:
         self,
         draft: Draft,
         configuration: Configuration,
-        judged: tuple[Verdict, tuple[str, ...]],
+        verdict: Verdict,
+        reasons: tuple[str, ...],
         digest: str = "",
     ) -> Point:
         words = self._names.words(draft)
@@ -196,8 +210,8 @@ class _Collection:
             configuration=configuration,
             spec_hash=digest,
             engine_key=engine_key(configuration, draft.spec) if digest else "",
-            verdict=judged[0],
-            reasons=judged[1],
+            verdict=verdict,
+            reasons=reasons,
         )
 
     def _hash(self, configuration: Configuration) -> str:
@@ -215,19 +229,41 @@ class _Collection:
         return twin_hash(plain, own)
 
 
-def _configuration(draft: Draft, backends: frozenset[str]) -> Configuration:
-    """Return the checked configuration of a draft, with the section of its own backend alone."""
-    name = draft.spec.name
+def _section(draft: Draft) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the parameters of a draft's backend, all of them, and what the backend has against them."""
+    section = draft.fragment.get(draft.spec.name, {})
     try:
-        parameters = draft.spec.parameters.model_validate(draft.fragment.get(name, {}))
-        fields = {key: value for key, value in draft.fragment.items() if key not in backends}
-        fields |= {
-            "config_name": draft.config_name,
-            "backend": name,
-            "parameters": parameters.model_dump(mode="json"),
-        }
-        return Configuration.model_validate(fields)
+        return draft.spec.parameters.model_validate(section).model_dump(mode="json"), ()
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise GridError(f"{draft.where}: {key}: {first['msg']}") from error
+        words = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        return section, tuple(f"{draft.spec.name}: {each}" for each in words)
+
+
+_NESTED: Mapping[str, type[Record]] = {
+    "dataset": Dataset,
+    "decoder": Decoder,
+    "load": Load,
+    "warmup": Warmup,
+    "baseline": Baseline,
+    "timeseries": Timeseries,
+}
+
+
+def _configuration(draft: Draft, parameters: dict[str, Any], backends: frozenset[str]) -> Configuration:
+    """Return the configuration of a draft; sections of other backends stay out."""
+    fields: dict[str, Any] = {
+        "config_name": draft.config_name,
+        "backend": draft.spec.name,
+        "parameters": parameters,
+    }
+    for key, value in draft.fragment.items():
+        if key not in backends:
+            nested = key in _NESTED and isinstance(value, dict)
+            fields[key] = _shared(_NESTED[key], **value) if nested else value
+    return Configuration.model_validate(fields)
+
+
+@lru_cache(maxsize=4096, typed=True)
+def _shared(model: type[Record], **fields: Any) -> Record:
+    """Return one instance for all points with these values: records are immutable, and points are many."""
+    return model(**fields)

@@ -1,8 +1,8 @@
 """Which results are one measurement, which configurations share a launch, what an experiment is called.
 
-Resume finds a finished experiment by `spec_hash` and cycle, never by its id: renaming reruns nothing. All
-hashes are SHA-256 over canonical JSON (sorted keys, no spaces), cut to what a campaign needs: 16 hex digits
-leave a chance below 1e-9 that any two of 100,000 configurations collide.
+Resume finds a finished experiment by `spec_hash` and cycle, never by its id: renaming reruns nothing.
+Hashes are SHA-256 over text in which the order of keys is fixed, cut to what a campaign needs: with 16 hex
+digits the chance that any two of 100,000 configurations collide is below 1e-9.
 """
 
 from __future__ import annotations
@@ -11,9 +11,12 @@ import json
 import re
 import unicodedata
 from collections.abc import Container
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from pydantic import TypeAdapter
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Execution, Window
@@ -25,8 +28,11 @@ RANDOM_WEIGHTS = "random:"
 POINT_ID_BYTES = 108
 """Longest id of a point. With `-c` and a cycle of ten digits it stays within the 120 bytes of a node id."""
 
-NAMES = {"config_name", "prompts_file"}
-"""Fields that only name something; the content of `prompts_file` is hashed in its place."""
+_HASHED_APART = {"config_name", "prompts_file", "parameters"}
+"""The first two only name something: what they name is hashed, or a twin by its name."""
+
+
+_ANY: TypeAdapter[Any] = TypeAdapter(Any)
 
 
 class _File(NamedTuple):
@@ -85,25 +91,24 @@ def spec_hash(
     purpose.
     """
     prompts = configuration.prompts_file
-    return _digest(
-        {
-            "configuration": configuration.model_dump(mode="json", exclude=NAMES),
-            "prompts_file": prompts and files.digest(prompts),
-            "model_config": files.digest(model_config(configuration.model_name)),
-            "warmup": [execution.warmup_prompts, execution.warmup_timeout_seconds],
-            "window": [window.seconds, window.passes],
-            "executor": executor,
-        }
-    )[:16]
+    surroundings = (
+        prompts and files.digest(prompts),
+        files.digest(model_config(configuration.model_name)),
+        (execution.warmup_prompts, execution.warmup_timeout_seconds),
+        (window.seconds, window.passes),
+        executor,
+    )
+    fields = configuration.model_dump_json(exclude=_HASHED_APART)
+    return _digest(fields, _canonical(configuration.parameters), repr(surroundings))[:16]
 
 
 def twin_hash(equal: str, config_name: str) -> str:
-    """Return the hash of a configuration that has the hash `equal` and a `config_name` of its own.
+    """Return the hash of a configuration with the hash `equal` and a `config_name` of its own.
 
-    That is how a campaign writes an A/A comparison. The first of the equals keeps the plain hash, so adding a
-    twin reruns nothing.
+    That is how a campaign writes an A/A comparison. The first of the equals keeps the plain hash, so adding
+    a twin reruns nothing.
     """
-    return _digest([equal, config_name])[:16]
+    return _digest(equal, config_name)[:16]
 
 
 def engine_key(configuration: Configuration, spec: BackendSpec) -> str:
@@ -112,20 +117,29 @@ def engine_key(configuration: Configuration, spec: BackendSpec) -> str:
     Two configurations with one key can be served by one launch. The seed is in it for random weights only,
     which it initialises.
     """
-    random_weights = configuration.model_name.startswith(RANDOM_WEIGHTS)
     per_call = spec.parameters.per_call
-    return _digest(
-        {
-            "backend": configuration.backend,
-            "model_name": configuration.model_name,
-            "random_seed": configuration.random_seed if random_weights else None,
-            "gpus": configuration.gpus,
-            "fp_precision": configuration.fp_precision,
-            "parameters": {k: v for k, v in configuration.parameters.items() if k not in per_call},
-        }
-    )[:12]
+    loaded = {name: value for name, value in configuration.parameters.items() if name not in per_call}
+    model = configuration.model_name
+    seed = configuration.random_seed if model.startswith(RANDOM_WEIGHTS) else None
+    fields = (configuration.backend, model, seed, configuration.gpus, configuration.fp_precision)
+    return _digest(repr(fields), _canonical(loaded))[:12]
 
 
+def _canonical(parameters: dict[str, Any]) -> str:
+    return _sorted_json(_ANY.dump_json(parameters))
+
+
+@lru_cache(maxsize=4096)
+def _sorted_json(text: bytes) -> str:
+    """Return JSON with all keys sorted; cached, because a grid has few sections for its many points."""
+    return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+
+
+def _digest(*parts: str) -> str:
+    return sha256("\n".join(parts).encode()).hexdigest()
+
+
+@lru_cache(maxsize=4096)
 def slug(text: str) -> str:
     """Return `text` in the characters that a node id may have: ASCII letters, digits and `._=-`.
 
@@ -146,7 +160,3 @@ def limited(point_id: str, taken: Container[str]) -> str:
         number += 1
         free = f"{point_id[: POINT_ID_BYTES - 8]}-{number}"
     return free
-
-
-def _digest(value: Any) -> str:
-    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

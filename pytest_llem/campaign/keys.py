@@ -45,7 +45,7 @@ def _experiment_keys(backends: tuple[tuple[str, BackendSpec], ...]) -> Table:
         own = table_of(spec.parameters, f"{name}.")
         keys |= own.keys
         sections |= {name} | own.sections
-    return Table(keys, frozenset(sections), common.optional)
+    return Table(keys, frozenset(sections), common.optional, (BATCH_SIZE,))
 
 
 def check(dotted_path: str, value: Any, backends: Mapping[str, BackendSpec]) -> Any:
@@ -73,8 +73,8 @@ def check(dotted_path: str, value: Any, backends: Mapping[str, BackendSpec]) -> 
 def resolve_axis(name: str, spec: BackendSpec) -> str | None:
     """Return the dotted path that a short or dotted name means for one backend, None where it means nothing.
 
-    `batch_size` is the backend's own batch parameter, a bare parameter name is taken from the backend's section,
-    the name of a section is itself, and a name that starts with another backend's name is None.
+    `batch_size` is the backend's own batch parameter, a bare parameter name stands for the one in the
+    backend's section, the name of a section is itself, and a name with another backend's prefix is None.
     """
     first = name.partition(".")[0]
     if name == BATCH_SIZE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 from pytest_llem.campaign.drafts import Draft
 from pytest_llem.campaign.identity import RANDOM_WEIGHTS
@@ -26,7 +27,7 @@ class Names:
         self, parts: Iterable[Mapping[str, Collection[Scalar]]], own: Iterable[tuple[str, str | None]]
     ) -> None:
         values: dict[str, set[Scalar]] = {"model": set()}
-        holders: Counter[tuple[str, str]] = Counter()
+        holders: Counter[tuple[Scalar, str]] = Counter()
         for part in parts:
             (backend,) = part["backend"]
             holders.update((backend, name) for name in part)
@@ -61,11 +62,10 @@ class Names:
                 return words
         if len(self._models) > 1:
             words.append(self._models[draft.axes["model"]])
-        return words + [
-            f"{self.short[name]}={_text(value)}"
-            for name, value in draft.axes.items()
-            if name in self._varying
-        ]
+        facts = (
+            _fact(self.short[name], value) for name, value in draft.axes.items() if name in self._varying
+        )
+        return [*words, *facts]
 
 
 def _short_axes(names: Iterable[str]) -> dict[str, str]:
@@ -87,6 +87,8 @@ def _short_models(models: Iterable[Scalar]) -> dict[Scalar, str]:
     return {model: name if holders[name] == 1 else str(model) for model, name in short.items()}
 
 
-def _text(value: Scalar) -> str:
-    """Return a value as YAML has it: `true`, `null`, `0.9`."""
-    return value if isinstance(value, str) else json.dumps(value)
+@lru_cache(maxsize=4096, typed=True)
+def _fact(name: str, value: Scalar) -> str:
+    """Return `name=value` with the value as YAML has it: `true`, `null`, `0.9`."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    return f"{name}={text}"

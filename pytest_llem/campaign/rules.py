@@ -6,11 +6,13 @@ is shown. Reasons are counted over a campaign, so none of them quotes what diffe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from pytest_llem.backends.base import BackendSpec
+from pytest_llem.backends.base import BackendSpec, Parameters
+from pytest_llem.backends.sampling import resolve
 from pytest_llem.campaign.identity import RANDOM_WEIGHTS, Files, model_config
 from pytest_llem.records import Configuration
 
@@ -21,24 +23,16 @@ class Candidate(NamedTuple):
     """A configuration with what rules may look at.
 
     Attributes:
+        parameters: the configuration's.
         spec: of the configuration's backend.
         sections: backends whose sections an explicit experiment sets itself; empty for a grid point.
     """
 
     configuration: Configuration
+    parameters: dict[str, Any]
     spec: BackendSpec
     files: Files
     sections: frozenset[str] = frozenset()
-
-    @property
-    def parameters(self) -> dict[str, Any]:
-        """The backend's own section."""
-        return self.configuration.parameters
-
-    @property
-    def random_weights(self) -> bool:
-        """Whether the model is an architecture with random weights."""
-        return self.configuration.model_name.startswith(RANDOM_WEIGHTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +52,22 @@ class Rule:
 
 
 PROMPTS_PER_SLOT = 10
-"""With fewer prompts than this for each place in the batch, much of a pass runs at part of the batch: J/token is 11 %
-above that of a full batch for 10 prompts a place, 116 % for one (modelled for 64 places and output lengths
-that
-vary; docs/measurement.md)."""
+"""With fewer prompts for each place in the batch, much of a pass runs at part of the batch: J/token is 11 %
+above that of a full batch for 10 prompts a place, 116 % for one (modelled: 64 places, output lengths that
+vary)."""
 
 EXPERT_COUNTS = ("num_local_experts", "num_experts", "n_routed_experts")
 """Names that architectures in transformers give to the number of experts of a layer."""
 
 
+def _has_random_weights(it: Candidate) -> bool:
+    return it.configuration.model_name.startswith(RANDOM_WEIGHTS)
+
+
 def _is_mixture_of_experts(it: Candidate) -> bool:
     config = it.files.mapping(model_config(it.configuration.model_name))
-    return any((config.get(name) or 0) > 1 for name in EXPERT_COUNTS)
+    counts = (config.get(name) for name in EXPERT_COUNTS)
+    return any(isinstance(count, int) and count > 1 for count in counts)
 
 
 def _is_speculative(it: Candidate) -> bool:
@@ -78,22 +76,25 @@ def _is_speculative(it: Candidate) -> bool:
 
 def _ignores_sampling(it: Candidate) -> bool:
     decoder = it.configuration.decoder
-    by_preset = decoder.do_sample is None and decoder.preset == "deterministic"
-    return (decoder.do_sample is False or by_preset) and any(
-        (decoder.temperature, decoder.top_k, decoder.top_p)
-    )
+    asked = any((decoder.temperature, decoder.top_k, decoder.top_p))
+    return asked and not resolve(decoder).do_sample
 
 
 def _changes(it: Candidate, *prefixes: str) -> bool:
     """Return whether a parameter with one of these prefixes differs from its default."""
-    fields = it.spec.parameters.model_fields
-    return any(it.parameters[name] != fields[name].default for name in fields if name.startswith(prefixes))
+    return any(it.parameters[name] != default for name, default in _defaults(it.spec.parameters, prefixes))
+
+
+@cache
+def _defaults(parameters: type[Parameters], prefixes: tuple[str, ...]) -> tuple[tuple[str, Any], ...]:
+    fields = parameters.model_fields
+    return tuple((name, fields[name].default) for name in fields if name.startswith(prefixes))
 
 
 def _too_few_prompts(it: Candidate) -> bool:
-    limit = it.parameters[it.spec.batch_parameter]
-    configuration = it.configuration
-    return configuration.load.mode == "batch" and configuration.num_input_prompts < PROMPTS_PER_SLOT * limit
+    limit = it.parameters[it.spec.batch_parameter] or 1
+    offline = it.configuration.load.mode == "batch"
+    return offline and it.configuration.num_input_prompts < PROMPTS_PER_SLOT * limit
 
 
 def _prompts_are_missing(it: Candidate) -> bool:
@@ -102,8 +103,7 @@ def _prompts_are_missing(it: Candidate) -> bool:
 
 
 def _dataset_too_small(it: Candidate) -> bool:
-    dataset = it.configuration.dataset
-    size = dataset and dataset.sample_size
+    size = it.configuration.dataset.sample_size if it.configuration.dataset else None
     return size is not None and size < it.configuration.num_input_prompts
 
 
@@ -134,7 +134,7 @@ FILTERED = (
     Rule("small dataset", _dataset_too_small, "num_input_prompts is larger than dataset.sample_size"),
     Rule(
         "speculation on random weights",
-        lambda it: it.random_weights and _is_speculative(it),
+        lambda it: _has_random_weights(it) and _is_speculative(it),
         "random weights accept no draft: their speculative decoding says nothing about a trained model",
     ),
     Rule(
@@ -178,7 +178,7 @@ WARNED = (
     ),
     Rule(
         "random experts",
-        lambda it: it.random_weights and _is_mixture_of_experts(it),
+        lambda it: _has_random_weights(it) and _is_mixture_of_experts(it),
         "random weights route tokens over the experts unlike a trained mixture of experts",
     ),
     Rule(
@@ -189,7 +189,7 @@ WARNED = (
     ),
     Rule(
         "4-bit parameters without 4 bits",
-        lambda it: _changes(it, "bnb_4bit_") and not it.parameters["load_in_4bit"],
+        lambda it: not it.parameters["load_in_4bit"] and _changes(it, "bnb_4bit_"),
         "bnb_4bit_* have no effect without load_in_4bit",
         backend="pytorch",
     ),
@@ -205,17 +205,23 @@ WARNED = (
 
 def judge(candidate: Candidate) -> tuple[Verdict, tuple[str, ...]]:
     """Return the gravest verdict on a candidate, with its reasons."""
-    if reasons := _reasons(FILTERED, candidate):
+    filtered, warned = _for_backend(candidate.spec.name)
+    if reasons := _reasons(filtered, candidate):
         return "filtered", reasons
-    if reasons := _reasons(WARNED, candidate):
+    if reasons := _reasons(warned, candidate):
         return "warned", reasons
     return "valid", ()
 
 
-def _reasons(rules: tuple[Rule, ...], candidate: Candidate) -> tuple[str, ...]:
-    name = candidate.spec.name
-    return tuple(
-        rule.reason.format(backend=name)
-        for rule in rules
-        if rule.backend in (None, name) and rule.holds(candidate)
+def _reasons(rules: Iterable[Rule], candidate: Candidate) -> tuple[str, ...]:
+    held = [rule.reason for rule in rules if rule.holds(candidate)]
+    return tuple(reason.format(backend=candidate.spec.name) for reason in held)
+
+
+@cache
+def _for_backend(name: str) -> tuple[list[Rule], list[Rule]]:
+    """Return the rules that look at a backend: those that filter and those that warn."""
+    filtered, warned = (
+        [rule for rule in rules if rule.backend in (None, name)] for rules in (FILTERED, WARNED)
     )
+    return filtered, warned

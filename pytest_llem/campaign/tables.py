@@ -96,18 +96,20 @@ class Table:
     Attributes:
         sections: paths of the mappings in it.
         optional: those of them that may be null, which is then a value of its own.
+        short: names that stand for keys, only to be suggested.
     """
 
     keys: Mapping[str, Key]
     sections: frozenset[str]
     optional: frozenset[str]
+    short: tuple[str, ...] = ()
 
     def unknown(self, name: str) -> str:
         """Return what to say of a name that is not in the table; its neighbours are suggested first."""
-        section = name.rpartition(".")[0]
-        known = [*self.keys, *sorted(self.sections)]
-        siblings = [key for key in known if key.rpartition(".")[0] == section]
-        return "unknown key" + (did_you_mean(name, siblings) or did_you_mean(name, known))
+        section, _, last = name.rpartition(".")
+        known = [*self.short, *self.keys, *sorted(self.sections)]
+        siblings = [key.rpartition(".")[2] for key in known if key.rpartition(".")[0] == section]
+        return "unknown key" + (did_you_mean(last, siblings) or did_you_mean(name, known))
 
     def below(self, section: str) -> list[str]:
         """Return the keys of a section, without its name."""
@@ -152,12 +154,12 @@ def _key(model: type[BaseModel], path: str, field: FieldInfo) -> Key:
             wrap = BeforeValidator if decorator.info.mode == "before" else AfterValidator
             metadata.append(wrap(decorator.func))
     if path in _NEVER_IGNORED and (waits_for := NOT_YET.get(path) or NOT_YET.get(f"defaults.{path}")):
-        metadata.append(AfterValidator(partial(_only, default, waits_for)))
+        metadata.append(AfterValidator(partial(_only, path, default, waits_for)))
     annotation = Annotated[field.annotation, *metadata] if metadata else field.annotation
     return Key(path, annotation, default, required)
 
 
-def _only(default: Any, waits_for: str, value: Any) -> Any:
+def _only(path: str, default: Any, waits_for: str, value: Any) -> Any:
     if value != default:
-        raise ValueError(f"only {json.dumps(default)} works yet; the rest comes with {waits_for}")
+        raise ValueError(f"{path} other than {json.dumps(default)} comes with {waits_for}")
     return value

@@ -1,12 +1,12 @@
 """The words of llenergymeasure v1: what its files say is put into this version's keys.
 
-A key that was renamed is mapped; one that has no meaning here is accepted, with one note for all of them; one that
-cannot be ignored without changing what is measured is refused with what to write instead.
+A key that was renamed is mapped; one that has no meaning here is accepted, with one note for all of them; one
+that cannot be ignored without changing what is measured is refused with what to write instead.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,7 +17,15 @@ from pytest_llem.campaign.findings import Findings
 from pytest_llem.campaign.tables import Table
 
 SECTIONS = frozenset(
-    {"batching", "sharding", "prompts", "traffic_simulation", "vllm.attention", "vllm.lora", "pytorch.beam_search"}
+    {
+        "batching",
+        "sharding",
+        "prompts",
+        "traffic_simulation",
+        "vllm.attention",
+        "vllm.lora",
+        "pytorch.beam_search",
+    }
 )
 """Mappings inside an experiment that only v1 knew."""
 
@@ -68,7 +76,13 @@ RENAMED = MappingProxyType(
 
 _WITHOUT_EFFECT = frozenset(
     {
-        *("query_rate", "save_outputs", "decode_token_to_text", "streaming_warmup_requests", "extra_metadata"),
+        *(
+            "query_rate",
+            "save_outputs",
+            "decode_token_to_text",
+            "streaming_warmup_requests",
+            "extra_metadata",
+        ),
         *("schedule", "io", "baseline.required", "baseline.sample_interval_ms"),
         *("prompts.shuffle", "prompts.seed", "traffic_simulation.seed"),
         *("pytorch.low_cpu_mem_usage", "pytorch.use_bettertransformer"),
@@ -94,6 +108,11 @@ _ONLY: Mapping[str, tuple[Any, str]] = {
     "adapter": (None, "adapters are not loaded; name a model into which it is merged as model_name"),
 }
 """Keys that are accepted with one value alone, and what to do about any other."""
+
+
+def is_version(schema_version: str) -> bool:
+    """Return whether a `schema_version` is one of llenergymeasure v1's, which counted 3.x."""
+    return schema_version.startswith("3.")
 
 
 class _Old(NamedTuple):
@@ -136,7 +155,7 @@ def _modern(entry: Entry, old: _Old) -> Iterable[Entry]:
     known = (_HANDLERS, _ONLY, _WITHOUT_EFFECT, _SAID_ELSEWHERE, RENAMED, SECTIONS)
     if not any(entry.name in names for names in known):
         return (entry,)
-    if entry.name != "schema_version":
+    if entry.name != "schema_version" or is_version(entry.node.text):
         old.findings.v1_keys.add(entry.path)
     if entry.node.value is None or entry.name in _SAID_ELSEWHERE:
         return ()
@@ -182,7 +201,9 @@ def _batching_strategy(entry: Entry, old: _Old) -> tuple[Entry, ...]:
         return (entry,)
     old.findings.v1_keys.add(entry.path)
     static = str(value).replace("dynamic", "static")
-    old.findings.note(f"{entry.path}: {value} runs as {static}: batches of batch_size prompts, no token budget")
+    old.findings.notes.append(
+        f"{entry.path}: {value} runs as {static}: batches of batch_size prompts, no token budget"
+    )
     return (_with(entry, entry.name, static),)
 
 
@@ -207,14 +228,19 @@ def _sharding(entry: Entry, old: _Old) -> tuple[Entry, ...]:
     return tuple(entry._replace(name=name) for name in names)
 
 
+_TRAFFIC = {
+    "traffic_simulation.mode": ("load.mode", "poisson"),
+    "traffic_simulation.target_qps": ("load.rate", 1.0),
+}
+
+
 def _traffic(entry: Entry, old: _Old) -> tuple[Entry, ...]:
     """Requests come at a rate only if the simulation is enabled, which it is not by default."""
     if old.value("traffic_simulation.enabled") is not True:
         return ()
-    if entry.name == "traffic_simulation.enabled":
-        mode = old.value("traffic_simulation.mode", "poisson")
-        return (_with(entry, "load.mode", mode), _with(entry, "load.rate", old.value("traffic_simulation.target_qps", 1.0)))
-    return ()
+    if entry.name in _TRAFFIC:
+        return (entry._replace(name=_TRAFFIC[entry.name][0]),)
+    return tuple(_with(entry, *new) for name, new in _TRAFFIC.items() if name not in old.entries)
 
 
 def _beam_search(entry: Entry, old: _Old) -> tuple[Entry, ...]:
@@ -269,3 +295,23 @@ _NEW_VALUES: Mapping[str, _Handler] = {
     "pytorch.batching_strategy": _batching_strategy,
     "gpus": _listed,
 }
+
+
+# --- The campaign around the experiments ---
+
+_CAMPAIGN_ONLY = ("schedule", "io.configs_dir", "io.state_dir", "io.manifest_filename")
+
+
+def campaign_entries(entries: Iterable[Entry], findings: Findings) -> Iterator[Entry]:
+    """Yield the entries of a campaign that mean something here; a `schema_version` becomes text."""
+    for entry in entries:
+        if entry.name in _CAMPAIGN_ONLY:
+            findings.v1_keys.add(entry.path)
+            findings.without_effect[entry.path] = None
+            continue
+        if entry.name == "schema_version" and not isinstance(entry.node.value, list | dict | None):
+            if is_version(entry.node.text):
+                findings.v1_keys.add(entry.path)
+            yield _with(entry, entry.name, entry.node.text)
+        else:
+            yield entry

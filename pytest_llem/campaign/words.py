@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
@@ -51,7 +50,7 @@ def expected(what: str, node: Node) -> str:
     hint = ""
     if what.startswith("a list") and not isinstance(node.value, list | dict):
         hint = f"; write [{node.text}]"
-    elif "text" in what and isinstance(node.value, bool | int | float | datetime):
+    elif "text" in what and isinstance(node.value, bool | int | float):
         hint = f'; quote it: "{node.text}"'
     elif isinstance(node.value, str) and what not in _CONTAINERS and not isinstance(resolve(node.text), str):
         hint = "; remove the quotes"
@@ -69,8 +68,7 @@ def found(node: Node) -> str:
         return "a list"
     if isinstance(value, str):
         return f"the text {value if len(value) <= 40 else value[:37] + '...'!r}"
-    kind = "boolean" if isinstance(value, bool) else "date" if isinstance(value, datetime) else "number"
-    return f"the {kind} {node.text[:40]}"
+    return f"the {'boolean' if isinstance(value, bool) else 'number'} {node.text[:40]}"
 
 
 def _sentence(details: list[Any], node: Node) -> str:
@@ -89,8 +87,13 @@ def _sentence(details: list[Any], node: Node) -> str:
 
 def _wanted(detail: Any) -> str:
     if template := _EXPECTED.get(detail["type"]):
-        return template.format(**detail.get("ctx", {}))
+        return template.format(**{name: _whole(bound) for name, bound in detail.get("ctx", {}).items()})
     return str(detail["msg"]).removeprefix("Input should be ").lower()
+
+
+def _whole(bound: Any) -> Any:
+    """Return 0.0 as 0."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _options(detail: Any) -> list[str]:

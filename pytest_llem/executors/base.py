@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from pytest_llem.worker.protocol import Answer, Order, Prepare, Welcome
+from pytest_llem.worker.protocol import Answer, Order, Preparation, Welcome
 
 OnPhase = Callable[[str], None]
 
@@ -39,7 +39,7 @@ class Executor(Protocol):
     def end_launch(self, backend: str) -> None:
         """End the backend's live engine process and return when it is gone."""
 
-    def prepare(self, backend: str, request: Prepare, on_phase: OnPhase) -> dict[str, Any]:
+    def prepare(self, backend: str, request: Preparation, on_phase: OnPhase) -> dict[str, Any]:
         """Check or fetch a model or dataset and return its facts.
 
         Raises:

@@ -24,12 +24,13 @@ from pytest_llem.worker.protocol import (
     PROTOCOL_VERSION,
     REPLY,
     Answer,
+    AnyRequest,
     Done,
     EndLaunch,
     Event,
     Hello,
     Order,
-    Prepare,
+    Preparation,
     Welcome,
 )
 
@@ -91,7 +92,7 @@ class LocalExecutor:
                 for _ in worker.ask(EndLaunch()):
                     pass
 
-    def prepare(self, backend: str, request: Prepare, on_phase: OnPhase) -> dict[str, Any]:
+    def prepare(self, backend: str, request: Preparation, on_phase: OnPhase) -> dict[str, Any]:
         """See `Executor`."""
         self.service(backend)
         for reply in self._workers[backend].ask(request):
@@ -167,7 +168,7 @@ class _Worker:
             self.stop()
             raise
 
-    def ask(self, request: Hello | Order | EndLaunch | Prepare) -> Generator[Any]:
+    def ask(self, request: AnyRequest) -> Generator[Any]:
         """Yield the replies to a request; leaving the loop early cancels it."""
         with Conversation(str(self._socket), request.model_dump_json().encode()) as conversation:
             for line in conversation:

@@ -24,7 +24,9 @@ class OrderBook:
         campaign: the resolved campaign.
         rootdir: where relative model folders and prompt files begin.
         backends: the specs by name.
-        snapshots: folder of each hub model that has been fetched, by `model_name`; filled by the preparation.
+
+    Attributes:
+        snapshots: the folder of each hub model that has been fetched, by `model_name`.
     """
 
     def __init__(self, campaign: Campaign, rootdir: Path, backends: Mapping[str, BackendSpec]) -> None:
@@ -53,10 +55,10 @@ class OrderBook:
             measured=measured,
         )
 
-    def hub_models(self, points: list[Point]) -> dict[str, Point]:
-        """Return the models that must come from a hub, each with one of its points."""
-        names = {p.configuration.model_name: p for p in points}
-        return {name: p for name, p in names.items() if local_model(name, self._rootdir) is None}
+    def is_on_hub(self, wanted: Configuration) -> bool:
+        """Return whether the model must come from a hub: its backend loads models, and it is no folder here."""
+        spec = self._backends[wanted.backend]
+        return spec.loads_models and local_model(wanted.model_name, self._rootdir) is None
 
     def _model(self, wanted: Configuration) -> str:
         local = local_model(wanted.model_name, self._rootdir)

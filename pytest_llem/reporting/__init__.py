@@ -1,1 +1,1 @@
-"""HOW IT IS SHOWN: terminal and files."""
+"""HOW IT IS SHOWN. The room has two doors: `terminal` returns lines of text, `export` writes files."""

@@ -14,7 +14,7 @@ def number(value: float, significant: int = 3) -> str:
 
 
 def with_interval(center: float, low: float, high: float) -> str:
-    """Return `0.412 [0.398, 0.426]`: as many decimals as show two digits of the half width, the same in all three.
+    """Return `0.412 [0.398, 0.426]`: all three with the decimals that show two digits of the half width.
 
     The center keeps 2 to 6 significant digits: a wide interval does not make it 0, and a narrow one does not
     show digits that no instrument has.

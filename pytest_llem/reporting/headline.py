@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from textwrap import shorten
 from typing import Any
 
 from pytest_llem.records import Measurement, Quantity, Result
@@ -84,8 +83,9 @@ class Headline:
     def numbers(self) -> str:
         """Return every known number with its unit, energy first; for a failure its class and message."""
         if self.failure_kind is not None:
-            message = shorten(self.failure_message or "", MESSAGE_WIDTH, placeholder=" ...")
-            return f"FAILED {self.failure_kind}: {message}"
+            message = self.failure_message or ""
+            cut = message if len(message) <= MESSAGE_WIDTH else f"{message[: MESSAGE_WIDTH - 4]} ..."
+            return f"FAILED {self.failure_kind}: {cut}"
         numbers = [self._energy()]
         if self.output_tokens_per_second is not None:
             numbers.append(self._throughput())
@@ -119,7 +119,9 @@ def progress(
     """Return the line of an experiment that is over.
 
     Args:
-        done: how many of the session's `of` experiments are over, this one included.
+        headline: of the experiment.
+        done: how many experiments of the session are over, this one included.
+        of: how many the session has.
         cycles: of the campaign.
         left_s: estimated time to the end of the session; None if not known.
         label_width: columns for the label, so that numbers stand below each other.
@@ -133,7 +135,7 @@ def progress(
 def time_left_s(elapsed_s: float, *, done: int, of: int) -> float | None:
     """Return how long the session has still to go; None before an experiment is over.
 
-    Args:
-        elapsed_s: wall time in which `done` of `of` experiments were finished, gaps and loads included.
+    The others are taken to need what the finished ones took on average of the wall time `elapsed_s`, with its
+    gaps and loads.
     """
     return elapsed_s / done * (of - done) if done else None

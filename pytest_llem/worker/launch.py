@@ -10,7 +10,7 @@ from collections.abc import Callable
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import psutil
 
@@ -33,6 +33,13 @@ class ExperimentEnded(Exception):
     def failure(self, log_tail: str) -> Failure:
         """Return the failure as it goes into the result."""
         return Failure(kind=self.kind, message=str(self), log_tail=log_tail)
+
+
+class Patience(NamedTuple):
+    """How long to wait for an engine: until `deadline_s` (`time.monotonic()`), and `silence_s` without a word."""
+
+    deadline_s: float
+    silence_s: float
 
 
 class EngineLaunch:
@@ -80,9 +87,7 @@ class EngineLaunch:
     def expect(
         self,
         kind: Kind,
-        *,
-        deadline_s: float,
-        silence_s: float,
+        patience: Patience,
         client: socket.socket,
         on_phase: Callable[[str], None] = lambda phase: None,
     ) -> Message:
@@ -90,8 +95,7 @@ class EngineLaunch:
 
         Args:
             kind: what is waited for; beats and phases on the way only show that work goes on.
-            deadline_s: `time.monotonic()` at which patience ends.
-            silence_s: the longest time without any message.
+            patience: how long to wait.
             client: when it is closed, or says anything, the experiment is cancelled.
             on_phase: told of each phase that the engine enters.
 
@@ -100,8 +104,8 @@ class EngineLaunch:
         """
         heard_s = time.monotonic()
         while True:
-            patience_s = min(deadline_s, heard_s + silence_s) - time.monotonic()
-            ready = wait([self._connection, self._process.sentinel, client], max(patience_s, 0))
+            left_s = min(patience.deadline_s, heard_s + patience.silence_s) - time.monotonic()
+            ready = wait([self._connection, self._process.sentinel, client], max(left_s, 0))
             if client in ready:
                 raise ExperimentEnded("cancelled", "the session that asked for it is gone")
             if self._connection in ready:
@@ -113,8 +117,8 @@ class EngineLaunch:
                     return self._expected(kind, message)
             elif self._process.sentinel in ready:
                 raise self._death()
-            elif patience_s <= 0:
-                raise self._too_slow(kind, deadline_s, silence_s)
+            elif left_s <= 0:
+                raise self._too_slow(kind, patience)
 
     def _receive(self) -> Message:
         try:
@@ -141,11 +145,11 @@ class EngineLaunch:
         how = f"was killed by {signal.Signals(-code).name}" if code and code < 0 else f"exited with {code}"
         return ExperimentEnded("crashed", f"the engine process {how}")
 
-    def _too_slow(self, kind: Kind, deadline_s: float, silence_s: float) -> ExperimentEnded:
+    def _too_slow(self, kind: Kind, patience: Patience) -> ExperimentEnded:
         what = {"started": "start", "loaded": "load", "ready": "finish its warm-up"}.get(kind, "finish")
-        if time.monotonic() >= deadline_s:
+        if time.monotonic() >= patience.deadline_s:
             return ExperimentEnded("timeout", f"the engine did not {what} in time")
-        return ExperimentEnded("timeout", f"the engine gave no sign of life for {silence_s:g} s")
+        return ExperimentEnded("timeout", f"the engine gave no sign of life for {patience.silence_s:g} s")
 
     def log_size(self) -> int:
         """Return how far the log has grown, in bytes."""

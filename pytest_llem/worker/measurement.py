@@ -16,7 +16,7 @@ from pytest_llem.records import Launch, Measurement, Quantity
 from pytest_llem.worker import metrics
 from pytest_llem.worker.engine_process import GO, Job, LaunchOrder, Served
 from pytest_llem.worker.forking import Choice
-from pytest_llem.worker.launch import EngineLaunch, ExperimentEnded
+from pytest_llem.worker.launch import EngineLaunch, ExperimentEnded, Patience
 from pytest_llem.worker.protocol import Answer, Order
 
 LOG_TAIL_LINES = 20
@@ -108,10 +108,9 @@ class Bench:
 
     def _load(self, order: Order, launch: EngineLaunch, client: socket.socket) -> Launch:
         before = self.meters.read()
-        deadline_s = launch.ordered_s + order.timeouts.start_s
-        patience = {"deadline_s": deadline_s, "silence_s": order.timeouts.start_s}
-        started = launch.expect("started", client=client, **patience)
-        loaded = launch.expect("loaded", client=client, **patience)
+        patience = Patience(launch.ordered_s + order.timeouts.start_s, order.timeouts.start_s)
+        started = launch.expect("started", patience, client)
+        loaded = launch.expect("loaded", patience, client)
         return Launch(
             id=launch.name,
             engine_key=launch.engine_key,
@@ -125,16 +124,15 @@ class Bench:
     def _window(
         self, order: Order, launch: EngineLaunch, client: socket.socket, on_phase: OnPhase, loaded: Launch
     ) -> Measurement | None:
-        deadline_s = time.monotonic() + order.timeouts.run_s
-        patience = {"deadline_s": deadline_s, "silence_s": order.timeouts.silence_s}
+        patience = Patience(time.monotonic() + order.timeouts.run_s, order.timeouts.silence_s)
         if not order.measured:
-            launch.expect("served", client=client, **patience)
+            launch.expect("served", patience, client)
             return None
-        launch.expect("ready", client=client, on_phase=on_phase, **patience)
+        launch.expect("ready", patience, client, on_phase)
         on_phase("window")
         before = self.meters.read(at_tick=True)
         launch.send(GO)
-        served: Served = launch.expect("served", client=client, **patience).body
+        served: Served = launch.expect("served", patience, client).body
         after = self.meters.read(at_tick=True)
         energy_j = self.meters.between(before, after)
         return assemble(served, loaded, energy_j, energy_window_s=after[0].at_s - before[0].at_s)

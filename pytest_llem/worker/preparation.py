@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from pytest_llem.worker.forking import Choice
-from pytest_llem.worker.protocol import Done, Prepare
+from pytest_llem.worker.protocol import Done, Preparation, PrepareDataset, PrepareModel
+from pytest_llem.worker.workload import dataset_source
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
 PREFERRED_SUFFIX = ".safetensors"
@@ -27,8 +28,8 @@ class PreparationError(Exception):
     """The model or dataset cannot be had; the message says why in one sentence."""
 
 
-def prepare(request: Prepare, start: Choice, client: socket.socket, tell: Tell) -> Done:
-    """Carry out a `Prepare` in a child process and return its facts: `path`, `revision`, `size_bytes`, `cached`.
+def prepare(request: Preparation, start: Choice, client: socket.socket, tell: Tell) -> Done:
+    """Carry out a preparation in a child process and return its facts: `path`, `revision`, `size_bytes`, `cached`.
 
     The child ends when the client closes the connection.
     """
@@ -52,9 +53,9 @@ def prepare(request: Prepare, start: Choice, client: socket.socket, tell: Tell) 
         child.join()
 
 
-def _child(request: Prepare, answer: Connection) -> None:
+def _child(request: Preparation, answer: Connection) -> None:
     try:
-        facts = _model(request) if request.kind == "model" else _dataset(request)
+        facts = _model(request) if isinstance(request, PrepareModel) else _dataset(request)
         answer.send(Done(facts=facts))
     except PreparationError as error:
         answer.send(Done(problem=str(error)))
@@ -63,7 +64,7 @@ def _child(request: Prepare, answer: Connection) -> None:
         answer.send(Done(problem=f"{request.name}: {type(error).__name__}: {first_line}"))
 
 
-def _model(request: Prepare) -> dict[str, Any]:
+def _model(request: PrepareModel) -> dict[str, Any]:
     try:
         import huggingface_hub as hub  # noqa: PLC0415 - the engine's environment has it, the host need not
     except ImportError:
@@ -84,7 +85,7 @@ def _is_whole(folder: Path, *, weights: bool) -> bool:
     return (folder / "config.json").exists() and (has_weights or not weights)
 
 
-def _from_hub(hub: Any, request: Prepare) -> dict[str, Any]:
+def _from_hub(hub: Any, request: PrepareModel) -> dict[str, Any]:
     try:
         info = hub.HfApi().model_info(request.name, revision=request.revision, files_metadata=True)
     except hub.errors.GatedRepoError:
@@ -132,18 +133,19 @@ def _check_disk(cache: Path, needed_bytes: int, name: str) -> None:
         )
 
 
-def _dataset(request: Prepare) -> dict[str, Any]:
+def _dataset(request: PrepareDataset) -> dict[str, Any]:
     try:
-        import datasets  # noqa: PLC0415 - an extra, needed for hub datasets alone
+        import datasets  # noqa: PLC0415 - an extra, needed for datasets alone
     except ImportError:
         raise PreparationError(
             f"the dataset {request.name} needs the package datasets: pip install 'pytest-llem[datasets]'"
         ) from None
+    source = dataset_source(request.dataset)
     try:
-        builder = datasets.load_dataset_builder(request.name)
+        builder = datasets.load_dataset_builder(source.path, source.subset)
+        if request.fetch:
+            builder.download_and_prepare()
     except Exception as error:
-        first_line = (str(error).splitlines() or [""])[0]
-        raise PreparationError(f"the dataset {request.name} cannot be had: {first_line}") from None
-    if request.fetch:
-        builder.download_and_prepare()
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise PreparationError(f"the dataset {request.name} cannot be had: {reason}") from error
     return {"size_bytes": builder.info.download_size}

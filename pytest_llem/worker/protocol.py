@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 from pytest_llem.records import (
     Configuration,
     Count,
+    Dataset,
     Environment,
     Failure,
     Measurement,
@@ -82,19 +83,33 @@ class EndLaunch(Record):
     op: Literal["end_launch"] = "end_launch"
 
 
-class Prepare(Record):
-    """Check that a hub model or dataset can be had, and with `fetch` download it."""
+class PrepareModel(Record):
+    """Check that a hub model can be had and fits on the disk; with `fetch` download it."""
 
-    op: Literal["prepare"] = "prepare"
-    kind: Literal["model", "dataset"]
+    op: Literal["prepare_model"] = "prepare_model"
     name: str
     revision: str | None = None
     weights: bool = True
     fetch: bool = False
 
 
-Request = Annotated[Hello | Order | EndLaunch | Prepare, Field(discriminator="op")]
-REQUEST: TypeAdapter[Hello | Order | EndLaunch | Prepare] = TypeAdapter(Request)
+class PrepareDataset(Record):
+    """Check that a dataset can be had; with `fetch` download it."""
+
+    op: Literal["prepare_dataset"] = "prepare_dataset"
+    dataset: Dataset
+    fetch: bool = False
+
+    @property
+    def name(self) -> str:
+        """The dataset's name, as messages use it."""
+        return self.dataset.name
+
+
+Preparation = PrepareModel | PrepareDataset
+AnyRequest = Hello | Order | EndLaunch | Preparation
+Request = Annotated[AnyRequest, Field(discriminator="op")]
+REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
 
 
 class Welcome(Record):
@@ -127,7 +142,7 @@ class Answer(Record):
 
 
 class Done(Record):
-    """The last message of `EndLaunch` and `Prepare`; `problem` is one sentence when it did not work."""
+    """The last message of `EndLaunch` and of a preparation; `problem` is one sentence when it did not work."""
 
     type: Literal["done"] = "done"
     problem: str | None = None

@@ -28,7 +28,8 @@ from pytest_llem.worker.protocol import (
     Event,
     Hello,
     Order,
-    Prepare,
+    PrepareDataset,
+    PrepareModel,
     Welcome,
 )
 
@@ -56,7 +57,7 @@ class _Connection(socketserver.StreamRequestHandler):
                 self._reply(self.server.carry_out(request, self.connection, self._tell))
             case EndLaunch():
                 self._reply(self.server.end_launch())
-            case Prepare():
+            case PrepareModel() | PrepareDataset():
                 self._reply(prepare(request, self.server.start, self.connection, self._tell))
 
     def _tell(self, phase: str) -> None:

@@ -18,7 +18,7 @@ from pytest_llem.backends.base import EngineError
 from pytest_llem.records import Dataset
 
 Stream = Literal["warmup", "window"]
-"""Whose prompts: warm-up and window draw from disjoint streams, so that no cache filled by one serves the other."""
+"""Warm-up and window draw from disjoint streams, so that no cache that one filled serves the other."""
 
 _STREAM_NUMBERS: MappingProxyType[Stream, int] = MappingProxyType({"warmup": 0, "window": 1})
 
@@ -51,7 +51,7 @@ def synthetic(
 
 
 def prompts_sha256(prompts: Iterable[Sequence[int]]) -> str:
-    """Return the SHA-256 in hex of token ids: of each prompt its length and ids as little-endian 32-bit words."""
+    """Return the SHA-256 in hex of token ids: per prompt its length and ids as little-endian 32-bit words."""
     digest = sha256()
     for prompt in prompts:
         digest.update(struct.pack(f"<{len(prompt) + 1}I", len(prompt), *prompt))
@@ -83,8 +83,8 @@ def fixed(
 def read_prompts(path: Path) -> list[str]:
     """Return the texts of a prompts file, without blank ones.
 
-    `.txt` holds a prompt a line; `.jsonl` a JSON value a line; `.json` a list of them. Such a value is a string,
-    or an object whose `prompt` or `text` is one.
+    `.txt` holds a prompt a line; `.jsonl` a JSON value a line; `.json` a list of them. Such a value is a
+    string, or an object whose `prompt` or `text` is one.
 
     Raises:
         ValueError: for another suffix or content; the message names the file and the place.
@@ -113,7 +113,7 @@ def _from_json_lines(path: Path) -> Iterator[str]:
 def _from_json(path: Path) -> Iterator[str]:
     values = _parsed(path.read_text(encoding="utf-8"), str(path))
     if not isinstance(values, list):
-        raise ValueError(f"{path}: a .json prompts file holds a list")
+        raise ValueError(f"{path}: a .json prompts file holds a list")  # noqa: TRY004 - a file's content
     return (_text_of(value, f"{path}: entry {number}") for number, value in enumerate(values, start=1))
 
 
@@ -162,7 +162,7 @@ KNOWN_DATASETS = MappingProxyType(
 """The short names of llenergymeasure v1. `split` is the one to take where a dataset has no `train`."""
 
 PROMPT_COLUMNS = ("text", "prompt", "question", "instruction", "input", "content")
-"""Where a dataset's prompts are looked for, in this order, when neither the campaign nor `KNOWN_DATASETS` says."""
+"""Where a dataset's prompts are looked for, in this order, when nothing says which column holds them."""
 
 
 def dataset_source(dataset: Dataset) -> Source:
@@ -195,7 +195,7 @@ def dataset_prompts(dataset: Dataset, count: int) -> list[str]:
 
 
 def column_texts(rows: Iterable[dict[str, Any]], column: str) -> Iterator[str]:
-    """Yield the prompts of a column that are not blank: strings, or what the user says first in a conversation."""
+    """Yield a column's prompts that are not blank: strings, or what the user says first in a conversation."""
     for row in rows:
         value = row[column]
         if not isinstance(value, str | list):
@@ -211,7 +211,8 @@ def _prompt_column(name: str, asked: str | None, there: Sequence[str]) -> str:
         if column in there:
             return column
     raise EngineError(
-        f"the dataset {name} has no column {' or '.join(candidates)}: set dataset.column to one of {', '.join(there)}"
+        f"the dataset {name} has no column {' or '.join(candidates)}:"
+        f" set dataset.column to one of {', '.join(there)}"
     )
 
 

@@ -50,8 +50,8 @@ def is_compiled(model: PreTrainedModel) -> bool:
 def forget_compiled_code() -> None:
     """Drop all compiled code, so that what follows compiles as in a new process.
 
-    Code that was compiled for one shape and then met another is generalised and slower: without this, the speed
-    of a configuration would depend on those before it.
+    Code that was compiled for one shape and then meets another is generalised, and slower: without this, the
+    speed of a configuration would depend on those before it.
     """
     torch.compiler.reset()
 

@@ -1,4 +1,4 @@
-"""What was really applied, read back from the model and from `generate()`, and compared with what was asked."""
+"""What was really applied, read back from the model, and compared with what was asked."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from pytest_llem.backends.base import EngineError
 from pytest_llem.backends.pytorch.loading import DTYPES
-from pytest_llem.backends.pytorch.quantization import requested
+from pytest_llem.backends.pytorch.quantization import quantization_arguments
 from pytest_llem.backends.pytorch.spec import PyTorchParameters
 from pytest_llem.backends.sampling import resolve
 from pytest_llem.records import Configuration
 
 
 def of_model(model: PreTrainedModel) -> dict[str, Any]:
-    """Return what a loaded model is like. `parameters` counts elements as stored: packed weights count fewer."""
+    """Return what a loaded model is like; `parameter_count` is as stored, so packed ones count less."""
     stored = Counter[torch.dtype]()
     for weight in model.parameters():
         stored[weight.dtype] += weight.numel()
@@ -29,8 +29,8 @@ def of_model(model: PreTrainedModel) -> dict[str, Any]:
     return {
         "model_class": type(model).__name__,
         "model_revision": getattr(model.config, "_commit_hash", None),
-        "parameters": stored.total(),
-        "parameters_by_dtype": {str(dtype).removeprefix("torch."): n for dtype, n in stored.items()},
+        "parameter_count": stored.total(),
+        "parameter_count_by_dtype": {_dtype_name(dtype): n for dtype, n in stored.items()},
         "fp_precision": max(floating, key=floating.__getitem__, default=None),
         "attn_implementation": model.config._attn_implementation,  # noqa: SLF001 - it has no public name
         "load_in_4bit": "Params4bit" in classes,
@@ -42,14 +42,17 @@ def of_model(model: PreTrainedModel) -> dict[str, Any]:
 
 
 def _quantization(model: PreTrainedModel) -> dict[str, Any] | None:
-    applied = getattr(model.config, "quantization_config", None)
-    if applied is None:
+    """Return the arguments of the quantiser that changed the model; a `config.json` alone proves nothing."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None:
         return None
-    said = applied if isinstance(applied, dict) else applied.to_dict()
-    plain: dict[str, Any] = json.loads(
-        json.dumps(said, default=lambda value: str(value).removeprefix("torch."))
-    )
-    return plain
+    arguments = quantizer.quantization_config.to_dict()
+    plain: dict[str, Any] = json.loads(json.dumps(arguments, default=_dtype_name))
+    return {name: value for name, value in plain.items() if not name.startswith("_")}
+
+
+def _dtype_name(value: object) -> str:
+    return str(value).removeprefix("torch.")
 
 
 def of_generation(wanted: GenerationConfig) -> dict[str, Any]:
@@ -71,8 +74,6 @@ def of_generation(wanted: GenerationConfig) -> dict[str, Any]:
 APPLIED_AS_WRITTEN = (
     "attn_implementation",
     "torch_compile",
-    "load_in_4bit",
-    "load_in_8bit",
     "batch_size",
     "batching_strategy",
     "use_cache",
@@ -95,7 +96,7 @@ def verify(configuration: Configuration, effective: Mapping[str, Any]) -> None:
     quantization = effective.get("quantization_config") or {}
     compared += [
         (f"quantization_config.{name}", value, quantization.get(name))
-        for name, value in (requested(parameters) or {}).items()
+        for name, value in (quantization_arguments(parameters) or {}).items()
         if not isinstance(value, dict | list)  # transformers writes nested values in its own way
     ]
     wrong = [f"{name} (asked {value!r}, applied {got!r})" for name, value, got in compared if got != value]
@@ -112,6 +113,8 @@ def _asked(configuration: Configuration, parameters: PyTorchParameters) -> dict[
         **asdict(resolve(configuration.decoder)),
         **{name: getattr(parameters, name) for name in APPLIED_AS_WRITTEN},
     }
+    quantization = quantization_arguments(parameters) or {}
+    asked.update({name: True for name in ("load_in_4bit", "load_in_8bit") if quantization.get(name)})
     if parameters.device != "auto":
         asked["device"] = parameters.device
     if parameters.num_threads is not None:

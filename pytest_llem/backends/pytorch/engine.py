@@ -1,7 +1,7 @@
 """The `pytorch` engine: transformers' `generate()` in static batches. Imported in the engine process only.
 
-The import itself computes nothing, starts no thread and leaves the GPU's driver alone: a forkserver does it once
-for all launches.
+The import itself computes nothing, starts no thread and leaves the GPU's driver alone: a forkserver does it
+once for all launches.
 """
 
 from __future__ import annotations
@@ -116,14 +116,16 @@ class TransformersEngine:
         generation.synchronize(self._model.device)
 
     def memory_peak_bytes(self) -> int | None:
-        """Return the largest memory held since the load, or since the first pass of the current configuration."""
+        """Return the largest memory held since the load, or since the current configuration was taken up."""
         return memory.peak_bytes(self._model.device)
 
     def _adopt(self, configuration: Configuration) -> None:
         """Take up a configuration, and forget what earlier ones left behind that could change its numbers."""
         self._configuration = configuration
         self._parameters = PyTorchParameters.model_validate(configuration.parameters)
-        self._settings = generation.settings(configuration, self._parameters, self._tokens)
+        self._settings = generation.settings(
+            configuration, self._parameters, self._tokens, self._model.device
+        )
         self._passes = 0
         self._cache: str | None = None
         if compilation.is_compiled(self._model):
@@ -164,5 +166,5 @@ class TransformersEngine:
         if self._positions is not None and longest > self._positions:
             raise EngineError(
                 f"the longest prompt and {self._configuration.max_output_tokens} output tokens make {longest}"
-                f" positions, and the model has {self._positions}: lower max_input_tokens or max_output_tokens"
+                f" positions, the model has {self._positions}: lower max_input_tokens or max_output_tokens"
             )

@@ -40,15 +40,19 @@ def _ids(sources: Sequence[Any], name: str) -> tuple[int, ...]:
 
 
 def settings(
-    configuration: Configuration, parameters: PyTorchParameters, tokens: SpecialTokens
+    configuration: Configuration,
+    parameters: PyTorchParameters,
+    tokens: SpecialTokens,
+    device: torch.device,
 ) -> GenerationConfig:
     """Return all that `generate()` is told.
 
-    For an exact length no token ends a sequence (the `ignore_eos` of other engines), which costs no work at each
+    For an exact length no token ends a sequence, the `ignore_eos` of other engines; that costs no work at any
     step. `generate()` compiles nothing itself: a static cache would make it do so on GPUs unasked.
 
     Raises:
-        EngineError: when sequences may end by themselves and the model has no token for that.
+        EngineError: when sequences may end by themselves and the model has no token for that, and for a cache
+            that this device cannot have.
     """
     natural = configuration.output_length == "natural"
     if natural and not tokens.end:
@@ -71,14 +75,20 @@ def settings(
         disable_compile=True,
         return_dict_in_generate=True,
         **(only_sampled if sampling.do_sample else {}),
-        **_cache_settings(configuration, parameters),
+        **_cache_settings(configuration, parameters, device),
     )
 
 
-def _cache_settings(configuration: Configuration, parameters: PyTorchParameters) -> dict[str, Any]:
+def _cache_settings(
+    configuration: Configuration, parameters: PyTorchParameters, device: torch.device
+) -> dict[str, Any]:
     kind = parameters.cache_implementation
     if not parameters.use_cache or kind is None:
         return {"use_cache": parameters.use_cache}
+    if kind.startswith("offloaded") and device.type != "cuda":
+        raise EngineError(
+            f"cache_implementation: {kind} keeps the cache outside the GPU, the model is on {device.type}"
+        )
     if "static" not in kind:
         return {"use_cache": True, "cache_implementation": kind}
     longest = configuration.max_input_tokens + configuration.max_output_tokens
@@ -86,7 +96,7 @@ def _cache_settings(configuration: Configuration, parameters: PyTorchParameters)
 
 
 def batches(prompts: Sequence[Sequence[int]], parameters: PyTorchParameters) -> Iterator[list[int]]:
-    """Yield the positions of the prompts of each batch: in their order, or shortest first for `sorted_static`."""
+    """Yield the positions of each batch's prompts: in their order, or shortest first for `sorted_static`."""
     order = list(range(len(prompts)))
     if parameters.batching_strategy == "sorted_static":
         order.sort(key=lambda position: len(prompts[position]))
@@ -96,7 +106,12 @@ def batches(prompts: Sequence[Sequence[int]], parameters: PyTorchParameters) -> 
 
 @dataclass(slots=True)
 class Batch:
-    """A batch that has been served. `cache` is the one that the model used, `padding_tokens` as in a `PassReport`."""
+    """A batch that has been served.
+
+    Attributes:
+        padding_tokens: computed, but neither prompt nor output: left of short prompts, right of early ends.
+        cache: the kind that the model really used, in the words of `cache_implementation`.
+    """
 
     requests: list[Request]
     padding_tokens: int
@@ -112,8 +127,7 @@ def serve(
     """Generate for one batch and say when.
 
     Static batching has no queue inside the engine, so a request is submitted when its own batch begins. It is
-    complete when the whole batch is: only then does `generate()` return. Both lie beyond the model's device:
-    lists in, finished kernels out.
+    complete when the whole batch is: only then does `generate()` return.
     """
     submitted_s = time.monotonic()
     ids, mask = _left_padded(prompts, wanted.pad_token_id, model.device)
@@ -144,7 +158,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class _Progress(StoppingCriteria):
+class _Progress(StoppingCriteria):  # type: ignore[misc] # its base is untyped
     """Looks on at each step of a `generate()` call and never stops it."""
 
     def __init__(self, device: torch.device, beat: Callable[[], None]) -> None:
@@ -173,7 +187,7 @@ def _left_padded(
 
 
 def _output_lengths(new_tokens: torch.Tensor, wanted: GenerationConfig) -> list[int]:
-    """Return how many tokens each sequence has; its end-of-sequence token is one, what fills it up is none."""
+    """Return how many tokens each sequence has: its end-of-sequence token is one, what fills it up is not."""
     rows, width = new_tokens.shape
     if wanted.eos_token_id is None:
         if width != wanted.max_new_tokens:
@@ -189,6 +203,6 @@ def _cache_kind(cache: Any) -> str | None:
     if cache is None:
         return None
     kind = type(cache).__name__.removesuffix("Cache").lower()
-    if not cache.offloading:
+    if not getattr(cache, "offloading", False):
         return kind
     return "offloaded" if kind == "dynamic" else f"offloaded_{kind}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from pytest_llem.backends.base import EngineError
-from pytest_llem.backends.pytorch.quantization import quantization_config
+from pytest_llem.backends.pytorch.quantization import quantization_arguments, quantization_config
 from pytest_llem.backends.pytorch.spec import PyTorchParameters
 from pytest_llem.records import Configuration
 
@@ -48,7 +49,8 @@ def load_model(configuration: Configuration, parameters: PyTorchParameters, path
     except (OSError, ValueError, ImportError) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise EngineError(f"{configuration.model_name} cannot be loaded: {reason}") from error
-    return model.eval()
+    model.eval()
+    return model
 
 
 def choose_device(asked: str) -> torch.device:
@@ -62,25 +64,25 @@ def choose_device(asked: str) -> torch.device:
 def _random(
     path: str, parameters: PyTorchParameters, device: torch.device, wanted: dict[str, Any]
 ) -> PreTrainedModel:
-    """Initialise the architecture as its authors do, on the device itself: on a CPU large models take minutes."""
-    if quantization_config(parameters) is not None:
-        raise EngineError(
-            "random weights cannot be quantised while loading: save the model once with save_pretrained()"
-            " and give that folder as model_name"
-        )
+    """Initialise the architecture as its authors do, on the device itself: a CPU can take minutes."""
     config = AutoConfig.from_pretrained(
         path, trust_remote_code=parameters.trust_remote_code, **_revision(parameters)
     )
     torch.manual_seed(WEIGHTS_SEED)
     with device:
         model: PreTrainedModel = AutoModelForCausalLM.from_config(config, **wanted)
-    return model
+    if quantization_arguments(parameters) is None:
+        return model
+    with TemporaryDirectory(prefix="llem-weights-") as folder:  # quantisers work on weights that they read
+        model.save_pretrained(folder)
+        del model
+        return _trained(folder, parameters, device, wanted)
 
 
 def _trained(
     path: str, parameters: PyTorchParameters, device: torch.device, wanted: dict[str, Any]
 ) -> PreTrainedModel:
-    """Load trained weights; transformers would draw missing ones at random, with a warning that nobody sees."""
+    """Load trained weights, all of them: transformers would draw missing ones at random and only warn."""
     model: PreTrainedModel
     model, report = AutoModelForCausalLM.from_pretrained(
         path,

@@ -34,4 +34,5 @@ SPEC = BackendSpec(
     engine="abacus.engine",
     preload=("abacus.engine",),
     packages=("abacus",),
+    loads_models=False,
 )

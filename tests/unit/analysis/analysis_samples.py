@@ -67,7 +67,8 @@ def cycles(values: Sequence[float | Mapping[str, float] | None], **rest: Any) ->
 def expected(*configurations: str, experiments: int = 3, **axes: Any) -> list[Expected]:
     """Return what a campaign asks of `configurations`; `batch_size` is the configuration's name."""
     return [
-        Expected(name, f"label of {name}", {"batch_size": name} | axes, experiments) for name in configurations
+        Expected(name, f"label of {name}", {"batch_size": name} | axes, experiments)
+        for name in configurations
     ]
 
 

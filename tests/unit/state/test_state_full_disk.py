@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from state_samples import RUN_ID, a_result, run_info, the_runs
+from unit.state.state_samples import RUN_ID, a_result, run_info, the_runs
 
 from pytest_llem.state.manifest import Journal, fold
 from pytest_llem.state.results import StorageError
@@ -115,9 +115,11 @@ def on_tiny_disk(scenario: Callable[[Path], Facts], folder: Path, options: str =
         [*mount, f"mount -t tmpfs tmpfs {folder}"], check=False, capture_output=True
     ).returncode:
         pytest.skip("this machine lets no user mount a tmpfs in a namespace of its own")
-    script = f'mount -t tmpfs -o {options} tmpfs "$1" && exec "$2" "$3" "$1" "$4"'
-    command = [*mount, script, "sh", str(folder), sys.executable, __file__, scenario.__name__]
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    script = (
+        f'mount -t tmpfs -o {options} tmpfs "$1" && exec "$2" -m unit.state.test_state_full_disk "$1" "$3"'
+    )
+    command = [*mount, script, "sh", str(folder), sys.executable, scenario.__name__]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stderr
     facts: Facts = json.loads(done.stdout)
     return facts

@@ -16,7 +16,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from state_samples import RUN_ID, a_result, run_info, the_runs
+from unit.state.state_samples import RUN_ID, a_result, run_info, the_runs
 
 from pytest_llem.state.run import RunBusyError, Runs
 

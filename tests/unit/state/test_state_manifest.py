@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from state_samples import BEGIN, a_result
+from unit.state.state_samples import BEGIN, a_result
 
 from pytest_llem.state.manifest import (
     JOURNAL_SCHEMA_VERSION,
@@ -138,9 +138,10 @@ def test_an_append_whose_sync_failed_can_be_tried_again(
     def refuse(_: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    with monkeypatch.context() as patch, pytest.raises(StorageError, match="Input/output error; repair"):
+    with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", refuse)  # no disk at hand fails here on demand
-        journal.extend([running("a")])
+        with pytest.raises(StorageError, match="Input/output error; repair"):
+            journal.extend([running("a")])
     journal.extend([running("b")])
     journal.close()
     ledger = fold([path])

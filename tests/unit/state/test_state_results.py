@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 
 import pytest
-from state_samples import a_result
+from unit.state.state_samples import a_result
 
 from pytest_llem.records import RESULT_SCHEMA_VERSION
 from pytest_llem.state.results import DamagedFileError, ResultStore, StorageError, atomic_write

@@ -10,7 +10,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from state_samples import BEGIN, RUN_ID, a_result, run_info, the_runs
+from unit.state.state_samples import BEGIN, RUN_ID, a_result, run_info, the_runs
 
 from pytest_llem.records import Result
 from pytest_llem.state.manifest import Status
@@ -245,7 +245,7 @@ def test_a_damaged_run_json_says_what_to_do(runs: Runs) -> None:
 
 
 def test_a_run_that_could_not_be_opened_is_not_left_locked(runs: Runs) -> None:
-    """After a refusal, here of a journal of a newer version, the same process can open the run once that is gone."""
+    """A refusal, here of a journal of a newer version, does not keep the run from being opened later."""
     assert runs.cache_dir
     journal = runs.cache_dir / runs.campaign_key / RUN_ID / "gw0.jsonl"
     journal.parent.mkdir(parents=True)

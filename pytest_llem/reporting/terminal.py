@@ -1,0 +1,141 @@
+"""What a campaign says on the terminal, as lines of text: before it runs, while it runs, and at its end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from pytest_llem.analysis.summary import Summary
+from pytest_llem.campaign.grid import Expansion
+from pytest_llem.campaign.rules import Verdict
+from pytest_llem.records import Result
+from pytest_llem.reporting.digits import at_least
+from pytest_llem.reporting.headline import Headline, progress, time_left_s
+from pytest_llem.reporting.names import counted, shortened
+from pytest_llem.reporting.table import table
+from pytest_llem.state.run import Difference
+
+__all__ = [
+    "Headline",
+    "difference",
+    "failures",
+    "messages",
+    "progress",
+    "resuming",
+    "table",
+    "time_left_s",
+    "validation",
+]
+
+LOG_LINES = 5
+"""Last lines of an experiment's log that are shown with its failure."""
+
+
+def validation(expansion: Expansion, *, cycles: int, least_s: float) -> list[str]:
+    """Return what a campaign amounts to, and why configurations are filtered, warned or merged.
+
+    Args:
+        expansion: `valid` counts the configurations that run, warned ones included.
+        cycles: of the campaign.
+        least_s: what windows and gaps of the experiments to run take; loads and warm-up come on top.
+    """
+    valid, filtered = len(expansion.points), len(expansion.filtered)
+    warned = sum(point.verdict == "warned" for point in expansion.points)
+    generated = counted(expansion.generated, "configuration")
+    amount = f"{counted(cycles, 'cycle')} = {counted(valid * cycles, 'experiment')}"
+    judged = f"{valid} valid, {filtered} filtered, {warned} warned"
+    lines = [f"Generated {generated}: {judged}; {amount}; at least {at_least(least_s)}"]
+    reasons = expansion.reasons()
+    meanings: tuple[tuple[Verdict, str], ...] = (("filtered", "filtered"), ("warned", "valid but warned"))
+    for verdict, meaning in meanings:
+        lines += [f"  {meaning} {count}: {reason}" for reason, count in reasons[verdict].most_common()]
+    if expansion.merged:
+        lines.append(f"  merged {expansion.merged}: equal to a valid one, and measured with it")
+    return lines
+
+
+def resuming(remaining: int, completed: int, failed: int) -> str:
+    """Return the line that says what a session continues."""
+    return f"Resuming: {remaining} remaining ({completed} completed, {failed} failed)"
+
+
+def difference(found: Difference) -> list[str]:
+    """Return what an edit of the campaign changed, in one line; nothing where it changed nothing."""
+    parts = [
+        f"{len(labels)} {what} ({shortened(labels)})"
+        for what, labels in zip(found._fields, found, strict=True)
+        if labels
+    ]
+    return [f"since the last session: {', '.join(parts)}"] if parts else []
+
+
+def messages(summary: Summary) -> list[str]:
+    """Return what must be said beside the table: on intervals, the machine's behaviour and budgets."""
+    return [*summary.messages, *_diagnostics(summary), *_verdicts(summary)]
+
+
+def _diagnostics(summary: Summary) -> Iterator[str]:
+    """Yield what is flagged; without any, one line that says what was looked for."""
+    for diagnostic in summary.diagnostics:
+        if diagnostic.flagged:
+            yield f"! {diagnostic.text}"
+    if summary.diagnostics and not any(diagnostic.flagged for diagnostic in summary.diagnostics):
+        names = dict.fromkeys(diagnostic.name for diagnostic in summary.diagnostics)
+        yield f"diagnostics: nothing to flag in {', '.join(names)} (numbers in summary.json)"
+
+
+def _verdicts(summary: Summary) -> Iterator[str]:
+    """Yield the verdicts on budgets that a reader must know of: all that were not plainly met."""
+    for row in summary.rows:
+        for verdict in row.budgets:
+            if verdict.outcome != "met":
+                yield f"{'! ' if verdict.failed else ''}{row.label}: {verdict.message}"
+
+
+def failures(failed: Sequence[Result], *, rerun: Callable[[Result], str], limit: int = 20) -> list[str]:
+    """Return why experiments failed and how to run each of them again.
+
+    Args:
+        failed: the latest attempt at each experiment that was never completed.
+        rerun: returns the command that runs an experiment again.
+        limit: experiments that are told one by one; each class of failure comes first once.
+    """
+    if not failed:
+        return []
+    told = _each_class_first(failed)[:limit]
+    rest = _each_class_first(failed)[limit:]
+    lines = [f"{counted(len(failed), 'experiment')} failed: {_by_class(failed)}"]
+    for result in told:
+        lines += _failure(result, rerun(result))
+    if rest:
+        lines.append(f"and {len(rest)} more: {_by_class(rest)}")
+    return lines
+
+
+def _failure(result: Result, command: str) -> Iterator[str]:
+    assert result.failure is not None
+    yield result.experiment_id
+    yield f"  {result.failure.kind}: {' '.join(result.failure.message.split())}"
+    for line in result.failure.log_tail.rstrip().splitlines()[-LOG_LINES:]:
+        yield f"  | {line}"
+    yield f"  rerun: {command}"
+
+
+def _by_class(failed: Sequence[Result]) -> str:
+    classes = Counter(_kind(result) for result in failed)
+    return ", ".join(f"{kind} {count}" for kind, count in classes.most_common())
+
+
+def _each_class_first(failed: Sequence[Result]) -> list[Result]:
+    """Return the first failure of each class, then the second of each, and so on."""
+    seen: Counter[str] = Counter()
+    ranked = []
+    for result in failed:
+        seen[_kind(result)] += 1
+        ranked.append((seen[_kind(result)], result))
+    return [result for _, result in sorted(ranked, key=lambda pair: pair[0])]
+
+
+def _kind(result: Result) -> str:
+    assert result.failure is not None
+    return result.failure.kind
