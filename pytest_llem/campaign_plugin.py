@@ -184,7 +184,7 @@ class CampaignPlugin:
             return None
         try:
             self._session.prepare(experiment)
-        except CampaignStopped as stop:
+        except (CampaignStopped, StorageError) as stop:
             item.session.shouldfail = str(stop)
             return True  # the item is not run: it stays pending
         return None
@@ -195,7 +195,7 @@ class CampaignPlugin:
         def run(wanted: Experiment) -> Result:
             try:
                 result, is_new = self._session.measure(wanted)
-            except CampaignStopped as stop:
+            except (CampaignStopped, StorageError) as stop:
                 item.session.shouldfail = str(stop)
                 pytest.fail(str(stop), pytrace=False)
             item.user_properties.extend(terminal.Headline.of(result).to_properties())
@@ -210,6 +210,11 @@ class CampaignPlugin:
     def pytest_report_teststatus(self, report: pytest.TestReport) -> tuple[str, str, str] | None:
         """Put the headline number beside PASSED."""
         return self._display.status(report)
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        """Prepare the terminal for an experiment's line."""
+        self._display.is_beginning(nodeid)
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -233,10 +238,17 @@ class CampaignPlugin:
         self._session.stop_services()
         if self._is_worker:
             return
-        summary = self._session.summarise()
-        self._config.hook.pytest_llem_summary(config=self._config, summary=summary)
-        nothing_left = exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._session.resumed
-        if nothing_left:
+        try:
+            summary = self._session.conclude()
+            self._config.hook.pytest_llem_summary(config=self._config, summary=summary)
+        except StorageError as error:
+            self._display.problem(str(error))
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+            return
+        self._settle_exit_code(session, exitstatus)
+
+    def _settle_exit_code(self, session: pytest.Session, exitstatus: int) -> None:
+        if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._session.resumed:
             session.exitstatus = pytest.ExitCode.OK
         if session.exitstatus == pytest.ExitCode.OK and self._session.is_over_budget():
             session.exitstatus = pytest.ExitCode.TESTS_FAILED

@@ -17,6 +17,9 @@ from pytest_llem.reporting import terminal
 from pytest_llem.reporting.digits import duration
 from pytest_llem.session import CampaignSession
 
+LABEL_WIDTH = 40
+"""Longer labels are not waited for when the lines of experiments are aligned."""
+
 
 class Display:
     """The voice of one session.
@@ -31,6 +34,8 @@ class Display:
         self._session = session
         self._pending = 0
         self._over = 0
+        self._label_width = 0
+        self._problem: str | None = None
         self._began_s = time.monotonic()
         self._has_status_line = False
 
@@ -56,9 +61,9 @@ class Display:
         return lines + self._run_lines()
 
     def _order_lines(self) -> list[str]:
-        if self._session.campaign.execution.structure != "shuffled":
-            return []
-        return [f"order: shuffled within each cycle, seed {self._session.info.seed}"]
+        structure = self._session.campaign.execution.structure
+        seed = f", seed {self._session.info.seed}" if structure == "shuffled" else ""
+        return [f"order: {structure}{seed}"]
 
     def _run_lines(self) -> list[str]:
         session = self._session
@@ -99,6 +104,7 @@ class Display:
     def plan(self, pending: Sequence[Experiment]) -> None:
         """Note what this session has to measure."""
         self._pending = len(pending)
+        self._label_width = min(max((len(e.point.label) for e in pending), default=0), LABEL_WIDTH)
         self._began_s = time.monotonic()
 
     def waiting(self, what: str, left_s: float) -> None:
@@ -123,10 +129,18 @@ class Display:
     def status(self, report: Any) -> tuple[str, str, str] | None:
         """Return the status of an experiment's report: its line replaces the letter, its number joins the word."""
         headline = terminal.Headline.from_properties(report.user_properties)
-        if headline is None or report.when != "call" or not report.passed:
+        if headline is None or report.when != "call" or report.outcome not in ("passed", "failed"):
             return None
-        letter = "." if self._verbosity < 0 else ""
-        return "passed", letter, f"PASSED {headline.energy_or_rate()}"
+        if self._verbosity == 0:
+            return report.outcome, "", ""
+        word = f"{report.outcome.upper()} {headline.energy_or_rate()}"
+        return report.outcome, "." if report.passed else "F", word
+
+    def is_beginning(self, nodeid: str) -> None:
+        """Keep pytest from repeating the file's name before each of our lines."""
+        if self._reporter is not None and self._verbosity == 0:
+            path = self._relative(self._session.settings.path)
+            self._reporter.showfspath = nodeid.partition("::")[0] != path
 
     def experiment_is_over(self, report: Any) -> None:
         """Print the experiment's line once its call is over."""
@@ -146,6 +160,7 @@ class Display:
                 of=max(self._pending, self._over),
                 cycles=self._session.campaign.execution.cycles,
                 left_s=self._left_s(),
+                label_width=self._label_width,
             )
         )
 
@@ -154,6 +169,10 @@ class Display:
         return terminal.time_left_s(elapsed_s, done=self._over, of=max(self._pending, self._over))
 
     # --- After ---
+
+    def problem(self, sentence: str) -> None:
+        """Note why the session's end went wrong; it stands below the table."""
+        self._problem = sentence
 
     def summary(self) -> None:
         """Print the table, what must be said beside it, the failures, and where the files are."""
@@ -170,6 +189,8 @@ class Display:
         ]
         for line in lines:
             reporter.write_line(line)
+        if self._problem:
+            reporter.write_line(self._problem, red=True)
         left = self._session.remaining()
         if left:
             reporter.write_line(f"{left} experiments remain: {self._command('--lf')}")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
-from typing import Any
 
 from pytest_llem import __version__
 from pytest_llem.analysis.observations import Expected, Observation
@@ -25,10 +24,10 @@ from pytest_llem.executors.base import Executor
 from pytest_llem.executors.local import LocalExecutor
 from pytest_llem.executors.orders import OrderBook
 from pytest_llem.records import Result
+from pytest_llem.reporting.export import git_commit
+from pytest_llem.reporting.files import RunFiles
 from pytest_llem.runner import Identity, Observer, Runner, identity
 from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
-
-SUMMARY_INTERVAL_S = 30.0
 
 
 class NotReadyError(Exception):
@@ -64,6 +63,7 @@ class Seat:
     """What an xdist worker needs to sit at its controller's run; plain values only."""
 
     info: str
+    resumed: bool
     completed: tuple[tuple[str, int], ...]
     writer: str
 
@@ -84,7 +84,7 @@ class CampaignSession:
         self.expansion: Expansion = expand(self.loaded, self.backends)
         self._runs = Runs(settings.cache, self._results_dir(), self.loaded.key)
         self.older_run = None if seat else self._runs.newest()
-        self.resumed = settings.resume and self.older_run is not None and settings.cache is not None
+        self.resumed = seat.resumed if seat else self._can_resume()
         self.older: RunInfo | None = self._runs.info(self.older_run) if self.older_run else None
         self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
         self.experiments: list[Experiment] = order(
@@ -94,7 +94,7 @@ class CampaignSession:
             seed=self.info.seed,
             force_cold_start=self.campaign.cold_start.force_cold_start,
         )
-        self.observations: dict[Identity, Observation] = {}
+        self.observations: dict[tuple[str, int], Observation] = {}
         self.standing: Standing | None = None
         self.run: Run | None = None
         self._paths: dict[Identity, Path] = {}
@@ -104,6 +104,13 @@ class CampaignSession:
         self._executor: Executor | None = None
         self._done: set[Identity] = set(seat.completed) if seat else set()
         self._failed_before: set[Identity] = set()
+        self._files = RunFiles(
+            self._runs.results(self.info.run_id),
+            self.campaign,
+            self.info,
+            sorted({name for point in self.expansion.points for name in point.axes}),
+            None if settings.dry else git_commit(settings.rootdir),
+        )
         self._take_up(seat)
 
     # --- Before anything runs ---
@@ -145,7 +152,10 @@ class CampaignSession:
 
     def seat(self, writer: str) -> Seat:
         """Return what an xdist worker is told."""
-        return Seat(self.info.model_dump_json(), tuple(sorted(self._done)), writer)
+        return Seat(self.info.model_dump_json(), self.resumed, tuple(sorted(self._done)), writer)
+
+    def _can_resume(self) -> bool:
+        return self.settings.resume and self.older_run is not None and self.settings.cache is not None
 
     def _results_dir(self) -> Path:
         return self.settings.rootdir / self.campaign.io.results_dir
@@ -178,11 +188,12 @@ class CampaignSession:
             self.run = self._runs.join(self.info, seat.writer)
         else:
             self.run, self.standing = self._runs.open(self.info)
+            self._files.begin()
         if self.standing is not None:
             self._failed_before = set(self.standing.having("failed"))
             for result in self.standing.load_completed():
                 self._done.add((result.spec_hash, result.cycle))
-                self.observations[result.spec_hash, result.cycle] = Observation.of(result)
+                self._observe(result)
 
     # --- Measuring ---
 
@@ -224,9 +235,12 @@ class CampaignSession:
         result = self._runner.measure(experiment)
         self._latest = result
         self._paths[key] = self.run.results.path_of(result.experiment_id, result.attempt)
-        self.observations[key] = Observation.of(result)
+        self._observe(result)
         if result.status == "completed":
             self._done.add(key)
+        self._files.add(result)
+        if self._files.summary_is_due(result):
+            self.summarise()
         return result, True
 
     def stop_services(self) -> None:
@@ -245,9 +259,6 @@ class CampaignSession:
 
     def summarise(self) -> Summary:
         """Summarise what the run has so far, and write the summary's files."""
-        assert self.run is not None
-        for result in self._measured_elsewhere():
-            self.observations[result.spec_hash, result.cycle] = Observation.of(result)
         campaign = self.campaign
         self.summary = summarise(
             self.observations.values(),
@@ -259,7 +270,22 @@ class CampaignSession:
             recycle_cycles=campaign.execution.recycle_cycles,
             seed=self.info.seed,
         )
+        self._files.write_summary(self.summary)
         return self.summary
+
+    def conclude(self) -> Summary:
+        """Take in what other processes have measured for this session, and summarise for the last time."""
+        assert self.run is not None
+        if self.resumed or not self._paths:
+            attempts = [result for _, result in self.run.results.scan()]
+            self._files.rebuild(attempts)
+            for result in attempts:
+                self._observe(result)
+        return self.summarise()
+
+    def _observe(self, result: Result) -> None:
+        """Keep what analysis needs of an attempt; id and attempt name its file, so no attempt counts twice."""
+        self.observations[result.experiment_id, result.attempt] = Observation.of(result)
 
     def is_over_budget(self) -> bool:
         """Return whether a budget of `expect` is not kept."""
@@ -275,13 +301,6 @@ class CampaignSession:
         failed = self._runs.survey(self.info.run_id).having("failed")
         asked = {identity(experiment) for experiment in self.experiments}
         return [self.run.results.read(self.run.results.folder / str(s.result)) for k, s in failed.items() if k in asked]
-
-    def _measured_elsewhere(self) -> Iterator[Result]:
-        """Yield what an xdist worker has measured for this session."""
-        assert self.run is not None
-        for _, result in self.run.results.scan():
-            if (result.spec_hash, result.cycle) not in self.observations:
-                yield result
 
     def _stored(self, key: Identity) -> Result:
         """Return a result of this run; the latest one, which several tests may ask for, without reading it."""
@@ -301,7 +320,3 @@ class CampaignSession:
             self.backends[p.configuration.backend].engine_start_timeout_s for p in self.expansion.points
         )
         return LocalExecutor(self.backends, self.campaign.services, start_timeout_s)
-
-    def as_yaml_values(self) -> dict[str, Any]:
-        """Return the resolved campaign for `campaign.yaml` beside the results."""
-        return self.campaign.model_dump(mode="json")

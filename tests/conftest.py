@@ -60,7 +60,7 @@ def campaign(pytester: pytest.Pytester, toy: Path) -> Callable[..., Path]:
 
     `grid` replaces the grid's lines, `execution` adds to its section.
     """
-    pytester.makeini("[pytest]\n")
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
 
     def write(more: str = "", *, name: str = "grid.yaml", grid: str = "", execution: str = "") -> Path:
         grid = textwrap.dedent(grid) or "backends: [abacus]\nshared:\n  batch_size: [1, 2]\n"

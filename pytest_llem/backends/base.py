@@ -91,7 +91,7 @@ class Engine(Protocol):
         """Return when the engine has finished all submitted work."""
 
     def memory_peak_bytes(self) -> int | None:
-        """Return the largest memory that the model's device has held since the load; None if not known."""
+        """Return the most memory that the device held for the current configuration; None if not known."""
 
 
 class EngineError(Exception):

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
-from pytest_llem.campaign.drafts import Draft, GridError, common, known_backend, layered, shown
+from pytest_llem.campaign.drafts import Draft, GridError, common, layered, shown
 from pytest_llem.campaign.entries import nest
 from pytest_llem.campaign.findings import did_you_mean
 from pytest_llem.campaign.keys import resolve_axis
@@ -96,7 +96,7 @@ def blocks(campaign: Campaign, backends: Mapping[str, BackendSpec]) -> list[Bloc
         return []
     found: list[Block] = []
     for name in grid.backends:
-        spec = known_backend(name, backends, "grid.backends")
+        spec = backends[name]
         shared, overrides = _axes(grid, spec)
         bundles = tuple(
             axis for name, labels in grid.bundles.items() if (axis := _bundle(name, labels, spec, backends))
@@ -111,8 +111,7 @@ def _axes(grid: Grid, spec: BackendSpec) -> tuple[tuple[Axis, ...], tuple[Axis, 
 
     A fixed override is an axis of one value.
     """
-    own = grid.backend_overrides.get(spec.name, {})
-    overrides = {resolve_axis(name, spec) or name: values for name, values in own.items()}
+    overrides = grid.backend_overrides.get(spec.name, {})
     paths = {path: name for name in grid.shared if (path := resolve_axis(name, spec))}
     shared = (
         _axis(name, path, grid.shared[name], spec) for path, name in paths.items() if path not in overrides
@@ -121,10 +120,7 @@ def _axes(grid: Grid, spec: BackendSpec) -> tuple[tuple[Axis, ...], tuple[Axis, 
     return tuple(shared), tuple(instead)
 
 
-def _axis(name: str, path: str, values: Any, spec: BackendSpec) -> Axis:
-    values = values if isinstance(values, list | tuple) else (values,)
-    if not values:
-        raise GridError(f"grid: the axis {name!r} has no values")
+def _axis(name: str, path: str, values: Sequence[Any], spec: BackendSpec) -> Axis:
     name = "model" if path == "model_name" else name.removeprefix(f"{spec.name}.")
     return tuple(Choice(name, shown(value), nest({path: value})) for value in values)
 
@@ -155,9 +151,8 @@ def exclusions(grid: Grid, found: Iterable[Block]) -> list[Exclusion]:
 
 def _exclusion(where: str, entry: Fragment, names: Mapping[str, str]) -> Exclusion:
     conditions = {}
-    for key, value in entry.items():
+    for key, values in entry.items():
         if key not in names:
             raise GridError(f"{where}: {key!r} is no axis of the grid{did_you_mean(key, names)}")
-        values = value if isinstance(value, list | tuple) else (value,)
         conditions[names[key]] = frozenset(map(shown, values))
     return Exclusion(where, conditions)

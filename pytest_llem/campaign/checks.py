@@ -31,8 +31,7 @@ def check_whole(
     _name(root, written, reading)
     _sources(root, written, reading)
     _models(root, written, parts, fragments, reading)
-    _known(written.get("services"), "services", reading.backends, "no such backend is installed", reading)
-    _known(written.get("expect"), "expect", METRICS, "no such metric", reading)
+    _metrics(written.get("expect"), reading)
     _results_dir(root, parts.get("io", {}).get("results_dir"), reading)
 
 
@@ -47,18 +46,20 @@ def _name(root: Node, written: Mapping[str, Node], reading: Reading) -> None:
 
 def _sources(root: Node, written: Mapping[str, Node], reading: Reading) -> None:
     findings = reading.findings
-    if not any(written[name].value for name in _SOURCES if name in written):
+    if not any(child.value and key.partition(".")[0] in _SOURCES for key, child in written.items()):
         example = f"`grid: {{backends: [{next(iter(reading.backends), 'pytorch')}]}}`"
         findings.problem(root.mark, f"nothing to measure: add {example}, or `experiments`, or `configs`")
-    elif "grid" in written:
-        _backends(root.marks["grid"], written["grid"], reading)
+    elif "grid" in written or "grid.backends" in written:
+        _backends(root, written, reading)
 
 
-def _backends(mark: Mark, grid: Node, reading: Reading) -> None:
-    backends = next((child for key, _, child in grid.entries() if key == "backends"), None)
-    if backends is None:
-        reading.findings.problem(mark, "grid.backends: the key is missing; name one or more")
-    for position, item in enumerate(backends.value if backends and isinstance(backends.value, list) else ()):
+def _backends(root: Node, written: Mapping[str, Node], reading: Reading) -> None:
+    """Look for unknown names in `grid.backends`, which may be written with a dot."""
+    steps, backends = root.follow(("grid", "backends"))
+    backends = backends if len(steps) == 2 else written.get("grid.backends", Node(None, root.mark))
+    if len(steps) < 2 and "grid.backends" not in written:
+        reading.findings.problem(root.marks["grid"], "grid.backends: the key is missing; name one or more")
+    for position, item in enumerate(backends.value if isinstance(backends.value, list) else ()):
         if isinstance(item.value, str) and item.value not in reading.backends:
             message = f"no such backend is installed{did_you_mean(item.value, reading.backends)}"
             reading.findings.problem(item.mark, f"grid.backends[{position}]: {message}")
@@ -95,11 +96,10 @@ def _sets_model(grid: Mapping[str, Any]) -> bool:
     )
 
 
-def _known(node: Node | None, path: str, names: Mapping[str, Any], message: str, reading: Reading) -> None:
-    """Look for keys of a mapping that are not among the names."""
-    for name, mark, _ in node.entries() if node else ():
-        if name not in names:
-            reading.findings.problem(mark, f"{path}.{name}: {message}{did_you_mean(name, names)}")
+def _metrics(expect: Node | None, reading: Reading) -> None:
+    for name, mark, _ in expect.entries() if expect else ():
+        if name not in METRICS:
+            reading.findings.problem(mark, f"expect.{name}: no such metric{did_you_mean(name, METRICS)}")
 
 
 def _results_dir(root: Node, results_dir: str | None, reading: Reading) -> None:

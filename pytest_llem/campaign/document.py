@@ -6,18 +6,16 @@ without a word, nests and expands aliases without a limit, and reads `12:30` as 
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 import yaml
 
 from pytest_llem.campaign.findings import Findings
+from pytest_llem.campaign.scalars import Scalar, expand, resolve
 
 MAX_DEPTH = 32
 """Levels of nesting; the deepest campaign key is at 8."""
@@ -25,11 +23,10 @@ MAX_DEPTH = 32
 MAX_NODES = 100_000
 """Values in one document, counted after aliases are expanded."""
 
-Scalar = str | int | float | bool | None
-Path = tuple[str | int, ...]
+KeyPath = tuple[str | int, ...]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_DATED: Path = ("schema_version",)
+_DATED: KeyPath = ("schema_version",)
 """The one key where an unquoted date is taken for its text."""
 
 _KNOWN_TAGS = (None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -77,9 +74,9 @@ class Node:
             for key, child in self.value.items():
                 yield key, self.marks.get(key, child.mark), child
 
-    def follow(self, path: Iterable[str | int]) -> tuple[Path, Node]:
+    def follow(self, path: Iterable[str | int]) -> tuple[KeyPath, Node]:
         """Go along `path` as far as it leads; return the part that was gone and the value there."""
-        gone: Path = ()
+        gone: KeyPath = ()
         node = self
         for step in path:
             if isinstance(node.value, dict) and step in node.value:
@@ -107,73 +104,6 @@ def dotted(path: Iterable[str | int]) -> str:
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
     return text
-
-
-# --- Scalars ---
-
-_WORDS: dict[str, bool | None] = {
-    **dict.fromkeys(("", "~", "null", "Null", "NULL")),
-    **{spell(word): True for word in ("true", "yes", "on") for spell in (str, str.title, str.upper)},
-    **{spell(word): False for word in ("false", "no", "off") for spell in (str, str.title, str.upper)},
-}
-_MEANINGS: tuple[tuple[str, Callable[[str], float | datetime]], ...] = (
-    (r"[-+]?(?:0|[1-9][0-9_]{0,30}|0x[0-9a-fA-F]{1,32})", partial(int, base=0)),
-    (r"[-+]?(?:[0-9][0-9_]*\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+", float),
-    (r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)", lambda text: float(text.replace(".", ""))),
-    (r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[Tt ].*)?", datetime.fromisoformat),
-)
-_REFERENCE = re.compile(
-    r"\$(?:\$|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|(?P<broken>\{))"
-)
-
-
-def resolve(text: str) -> Scalar | datetime:
-    """Return what an unquoted scalar means.
-
-    YAML 1.1 where that is usual: `on`, `yes` and dates are no text, so a text like that must be quoted.
-    YAML 1.2 where 1.1 surprises: `1e-3` is a number, `12:30` and `010` are text.
-    """
-    if text in _WORDS:
-        return _WORDS[text]
-    for pattern, meaning in _MEANINGS:
-        if re.fullmatch(pattern, text):
-            with suppress(ValueError):
-                return meaning(text)
-    return text
-
-
-def expand(text: str) -> str:
-    """Replace `${NAME}` and `${NAME:-default}` by the environment's values and `$$` by `$`.
-
-    As in a shell, the default also stands in for an empty value.
-
-    Raises:
-        ValueError: a variable without default is not set, or `${` is followed by something else.
-    """
-
-    def replacement(match: re.Match[str]) -> str:
-        name, default = match["name"], match["default"]
-        if match["broken"]:
-            raise ValueError(
-                "after '${' a name is expected, as in ${NAME} or ${NAME:-default}; '$${' is a plain '${'"
-            )
-        if name is None:
-            return "$"
-        value = os.environ.get(name)
-        if value is None and default is None:
-            raise ValueError(
-                f"the environment variable {name} is not set; set it or write ${{{name}:-default}}"
-            )
-        if default is not None and not value:
-            return str(default)
-        if value != (value or "").encode(errors="replace").decode():
-            raise ValueError(f"the environment variable {name} is not UTF-8 text")
-        return value or ""
-
-    return _REFERENCE.sub(replacement, text)
-
-
-# --- Composition ---
 
 
 def compose(text: str, source: str, findings: Findings, *, lines: bool = True) -> Node | None:
@@ -240,7 +170,7 @@ class _Composer:
     def _mark(self, event: Any) -> Mark:
         return self.place(event.start_mark.line, event.start_mark.column)
 
-    def _node(self, event: Any, path: Path) -> Node:
+    def _node(self, event: Any, path: KeyPath) -> Node:
         if isinstance(event, yaml.AliasEvent):
             return self._aliased(event)
         if len(path) > MAX_DEPTH:
@@ -258,7 +188,7 @@ class _Composer:
             self._anchors[event.anchor] = node
         return node
 
-    def _built(self, event: Any, path: Path) -> Node:
+    def _built(self, event: Any, path: KeyPath) -> Node:
         if isinstance(event, yaml.ScalarEvent):
             return self._scalar(event, path)
         if isinstance(event, yaml.SequenceStartEvent):
@@ -273,7 +203,7 @@ class _Composer:
             self._findings.stop(self._mark(event), f"the alias *{event.anchor} {why}")
         return node
 
-    def _scalar(self, event: Any, path: Path) -> Node:
+    def _scalar(self, event: Any, path: KeyPath) -> Node:
         mark, text = self._mark(event), event.value
         if "$" in text:
             try:
@@ -289,13 +219,13 @@ class _Composer:
             self._findings.problem(mark, f"{dotted(path)}: {words}")
         return Node(text, mark, text)
 
-    def _sequence(self, event: Any, path: Path) -> Node:
+    def _sequence(self, event: Any, path: KeyPath) -> Node:
         children: list[Node] = []
         while not isinstance(item := next(self._events), yaml.SequenceEndEvent):
             children.append(self._node(item, (*path, len(children))))
         return Node(children, self._mark(event), size=1 + sum(child.size for child in children))
 
-    def _mapping(self, event: Any, path: Path) -> Node:
+    def _mapping(self, event: Any, path: KeyPath) -> Node:
         own: dict[str, Node] = {}
         marks: dict[str, Mark] = {}
         merged: list[Node] = []
@@ -311,14 +241,14 @@ class _Composer:
                 own[key], marks[key] = child, mark
         return self._folded(own, marks, merged, self._mark(event))
 
-    def _key(self, event: Any, path: Path) -> str | None:
+    def _key(self, event: Any, path: KeyPath) -> str | None:
         if isinstance(event, yaml.ScalarEvent):
             return str(event.value)
         self._findings.problem(self._mark(event), f"{dotted((*path, '?'))}: a key must be plain text")
         self._node(event, (*path, "?"))
         return None
 
-    def _merged(self, child: Node, path: Path) -> list[Node]:
+    def _merged(self, child: Node, path: KeyPath) -> list[Node]:
         """Return the mappings behind a merge key `<<`."""
         sources = child.value if isinstance(child.value, list) else [child]
         if all(isinstance(source.value, dict) for source in sources):

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
-from pytest_llem.campaign.findings import did_you_mean
 from pytest_llem.campaign.fragments import DEFAULT_BACKEND
 from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.campaign.schema import Campaign, Fragment, Scalar
@@ -99,7 +98,7 @@ def explicit(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec]) -> lis
     drafts = []
     for sourced in loaded.fragments:
         fragment = layered(base, sourced.fragment)
-        spec = known_backend(fragment.pop("backend", DEFAULT_BACKEND), backends, sourced.where)
+        spec = backends[fragment.pop("backend", DEFAULT_BACKEND)]
         names |= dict.fromkeys(_flat(sourced.fragment, spec, backends))
         drafts.append(
             Draft(
@@ -112,17 +111,6 @@ def explicit(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec]) -> lis
             )
         )
     return [draft._replace(axes=_chosen(draft, names)) for draft in drafts]
-
-
-def known_backend(name: str, backends: Mapping[str, BackendSpec], where: str) -> BackendSpec:
-    """Return the spec of a backend.
-
-    Raises:
-        GridError: it is not installed.
-    """
-    if name not in backends:
-        raise GridError(f"{where}: the backend {name!r} is not installed{did_you_mean(name, backends)}")
-    return backends[name]
 
 
 def _flat(fragment: Fragment, spec: BackendSpec, backends: Mapping[str, BackendSpec]) -> dict[str, Scalar]:

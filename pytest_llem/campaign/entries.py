@@ -93,7 +93,9 @@ def nest(values: Mapping[str, Any]) -> dict[str, Any]:
         *sections, last = name.split(".")
         mapping = nested
         for section in sections:
-            mapping = mapping.setdefault(section, {})
+            if not isinstance(mapping.get(section), dict):
+                mapping[section] = {}
+            mapping = mapping[section]
         mapping[last] = value
     return nested
 

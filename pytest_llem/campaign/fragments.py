@@ -101,7 +101,7 @@ def complete_dataset(values: dict[str, Any]) -> dict[str, Any]:
         return values
     blank = {"name": name, "split": "train", "subset": None, "column": None}
     whole = {f"dataset.{key}": value for key, value in (blank | dict(v1.DATASETS.get(name, {}))).items()}
-    return whole | values | {"dataset.name": whole["dataset.name"]}
+    return values | whole | values | {"dataset.name": whole["dataset.name"]}
 
 
 # --- Experiments ---
@@ -187,7 +187,7 @@ _PROMPTS = {"dataset": ("dataset",), "num_samples": ("num_input_prompts", "datas
 
 
 def let_campaign_win(
-    fragments: Sequence[SourcedFragment], campaign: Mapping[str, Any], findings: Findings
+    fragments: Sequence[SourcedFragment], campaign: Mapping[str, Any], reading: Reading
 ) -> list[SourcedFragment]:
     """Return explicit experiments without the prompts that v1 took from the campaign instead.
 
@@ -195,15 +195,16 @@ def let_campaign_win(
     v1 still means what it meant; for any other campaign a note says who wins.
     """
     names = [name for key, names in _PROMPTS.items() if campaign.get(key) is not None for name in names]
-    cut_fragments = [replace(each, fragment=cut(each.fragment, names)) for each in fragments]
-    differ = [each.where for each, cut_one in zip(fragments, cut_fragments, strict=True) if each != cut_one]
-    if differ and findings.v1_keys:
-        findings.notes.append(
-            f"dataset and num_samples replace what {', '.join(differ)} say, as in llenergymeasure v1"
-        )
-        return cut_fragments
-    if differ:
-        findings.notes.append(
-            f"{', '.join(differ)}: their own data set and number of prompts win over the campaign's"
-        )
-    return list(fragments)
+    from_files = [each for each in fragments if each.where in reading.files]
+    differ = dict.fromkeys(each.where for each in from_files if cut(each.fragment, names) != each.fragment)
+    if not differ:
+        return list(fragments)
+    files, notes = ", ".join(differ), reading.findings.notes
+    if not reading.findings.v1_keys:
+        notes.append(f"dataset and num_samples give way to what these files say: {files}")
+        return list(fragments)
+    notes.append(f"dataset and num_samples win, as in llenergymeasure v1, over what these files say: {files}")
+    return [
+        replace(each, fragment=cut(each.fragment, names)) if each in from_files else each
+        for each in fragments
+    ]

@@ -119,8 +119,6 @@ def expand(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec], executor
 def _check_number(generated: int, campaign: Campaign) -> None:
     execution = campaign.execution
     experiments = generated * execution.cycles
-    if not generated:
-        raise GridError("the campaign has no configuration: give it a grid, experiments or configs")
     if experiments > execution.max_experiments:
         raise GridError(
             f"{generated:,} points x {execution.cycles:,} cycles are {experiments:,} experiments, more than"

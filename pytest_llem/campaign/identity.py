@@ -59,17 +59,17 @@ class Files:
 
     def _file(self, path: str) -> _File:
         if path not in self._files:
-            self._files[path] = _read(self._folder / Path(path).expanduser())
+            self._files[path] = _read(self._folder, path)
         return self._files[path]
 
 
-def _read(path: Path) -> _File:
+def _read(folder: Path, path: str) -> _File:
     try:
-        content = path.read_bytes()
-    except OSError:
+        content = (folder / Path(path).expanduser()).read_bytes()
+    except (OSError, ValueError, RuntimeError):  # not there, no path at all, no such user
         return _File(None, {})
     try:
-        parsed = json.loads(content) if path.suffix == ".json" else None
+        parsed = json.loads(content) if path.endswith(".json") else None
     except ValueError:
         parsed = None
     return _File(sha256(content).hexdigest(), parsed if isinstance(parsed, dict) else {})
@@ -141,13 +141,13 @@ def _digest(*parts: str) -> str:
 
 @lru_cache(maxsize=4096)
 def slug(text: str) -> str:
-    """Return `text` in the characters that a node id may have: ASCII letters, digits and `._=-`.
+    """Return `text` in the characters that a node id may have: ASCII letters, digits and `._-`.
 
-    Accents fall off, anything else becomes one `-`. A text of which nothing is left gives 8 hex digits of
-    its hash.
+    All of them may stand in an expression for pytest's `-k`. Accents fall off, anything else becomes one `-`.
+    A text of which nothing is left gives 8 hex digits of its hash.
     """
     ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    return re.sub(r"[^A-Za-z0-9._=]+", "-", ascii_text).strip("-.") or sha256(text.encode()).hexdigest()[:8]
+    return re.sub(r"[^A-Za-z0-9._]+", "-", ascii_text).strip("-.") or sha256(text.encode()).hexdigest()[:8]
 
 
 def limited(point_id: str, taken: Container[str]) -> str:

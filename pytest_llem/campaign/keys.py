@@ -1,4 +1,4 @@
-"""The keys of an experiment by dotted path, for the backends that are installed.
+"""The keys of an experiment and of a campaign by dotted path, for the backends that are installed.
 
 An experiment key is a field of `records.Configuration` or, behind a backend's name, one of its parameters.
 Each value is checked alone, so a fragment may leave out whatever it likes.
@@ -10,17 +10,26 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.document import Mark, dotted, node_of
-from pytest_llem.campaign.schema import SafeName
+from pytest_llem.campaign.schema import Campaign, SafeName, Service
 from pytest_llem.campaign.tables import Key, Table, table_of
 from pytest_llem.campaign.words import complaints
 from pytest_llem.records import Configuration
 
 BATCH_SIZE = "batch_size"
 """The shared short form: in each backend's section it is that backend's own batch parameter."""
+
+
+def _model_name(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError(f"{value!r} names no model: write a hub id, a folder, or random: and one of them")
+    return value
+
+
+ModelName = Annotated[str, AfterValidator(_model_name)]
 
 
 class InvalidValueError(ValueError):
@@ -38,7 +47,7 @@ def _experiment_keys(backends: tuple[tuple[str, BackendSpec], ...]) -> Table:
     common = table_of(Configuration)
     keys = {name: key for name, key in common.keys.items() if name != "parameters"}
     keys["config_name"] = Key("config_name", SafeName | None, None)
-    keys["model_name"] = Key("model_name", Annotated[str, Field(min_length=1)], "", required=True)
+    keys["model_name"] = Key("model_name", ModelName, "", required=True)
     keys["backend"] = Key("backend", Literal[names], "", required=True)
     sections = set(common.sections)
     for name, spec in backends:
@@ -46,6 +55,22 @@ def _experiment_keys(backends: tuple[tuple[str, BackendSpec], ...]) -> Table:
         keys |= own.keys
         sections |= {name} | own.sections
     return Table(keys, frozenset(sections), common.optional, (BATCH_SIZE,))
+
+
+@cache
+def campaign_keys(backends: tuple[str, ...]) -> Table:
+    """Return the keys of a campaign; below `services` there is one section a backend."""
+    table = table_of(Campaign)
+    keys = {name: key for name, key in table.keys.items() if name != "services"}
+    keys["model"] = Key("model", ModelName | None, None)
+    models = Annotated[tuple[ModelName, ...], Field(min_length=1)]
+    keys["grid.models"] = Key("grid.models", models | None, None)
+    sections = {*table.sections, "services"}
+    for name in backends:
+        service = table_of(Service, f"services.{name}.")
+        keys |= service.keys
+        sections |= {f"services.{name}"} | service.sections
+    return Table(keys, frozenset(sections), table.optional)
 
 
 def check(dotted_path: str, value: Any, backends: Mapping[str, BackendSpec]) -> Any:

@@ -8,7 +8,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,10 @@ from pytest_llem.campaign.fragments import (
     section_values,
 )
 from pytest_llem.campaign.grid_section import GridSection
+from pytest_llem.campaign.keys import campaign_keys
 from pytest_llem.campaign.notes import notes_on
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.campaign.sniff import looks_like_campaign
-from pytest_llem.campaign.tables import Table, table_of
 from pytest_llem.campaign.words import complaints
 
 __all__ = ["CampaignError", "LoadedCampaign", "Problem", "SourcedFragment", "load", "looks_like_campaign"]
@@ -90,10 +89,9 @@ def load(
         CampaignError: it is not valid.
     """
     findings = Findings()
+    known = registered() if backends is None else backends
     try:
-        return _Loader(path, rootdir, registered() if backends is None else backends, findings).load(
-            overrides
-        )
+        return _Loader(path, rootdir, known, findings).load(overrides)
     except UnreadableError:
         raise CampaignError(findings.problems) from None
 
@@ -112,6 +110,7 @@ class _Loader:
         self._findings = findings
         self._path = placed
         self._name = self._reading.name(placed)
+        self._table = campaign_keys(tuple(backends))
         self._apart: dict[str, Entry] = {}
 
     def load(self, overrides: Sequence[str]) -> LoadedCampaign:
@@ -132,7 +131,7 @@ class _Loader:
             rootdir=reading.rootdir,
             key=campaign_key(self._name),
             fragments=tuple(fragments),
-            notes=notes_on(campaign, findings, (_campaign_keys(), reading.table)),
+            notes=notes_on(campaign, findings, (self._table, reading.table)),
             sha256=_digest(reading.files),
         )
 
@@ -155,18 +154,21 @@ class _Loader:
         if parts.get("grid") is not None or any(name.startswith("grid.") for name in self._apart):
             grid = parts.get("grid") or {}
             parts["grid"] = options.without(grid | self._axes(specs), winning, specs)
-        fragments = let_campaign_win(fragments, parts, self._findings)
+        fragments = let_campaign_win(fragments, parts, reading)
         return parts, [replace(each, fragment=cut(each.fragment, winning)) for each in fragments]
 
     def _settings(self, root: Node) -> dict[str, Any]:
         """Return the checked values of the keys that stand for themselves; keep the others."""
         plain = []
-        for entry in v1.campaign_entries(flat(root, _campaign_keys().sections), self._findings):
-            if entry.name in _READ_APART:
+        for entry in v1.campaign_entries(flat(root, self._table.sections), self._findings):
+            if entry.name in self._apart:
+                first = self._apart[entry.name].mark
+                self._findings.problem(entry.mark, f"{entry.path}: already set at {first}")
+            elif entry.name in _READ_APART:
                 self._apart[entry.name] = entry
             else:
                 plain.append(entry)
-        settings = settle(plain, _campaign_keys(), self._findings)
+        settings = settle(plain, self._table, self._findings)
         self._findings.written |= settings.keys()
         return settings
 
@@ -202,11 +204,6 @@ class _Loader:
         }
 
 
-@cache
-def _campaign_keys() -> Table:
-    return table_of(Campaign)
-
-
 def _validated(parts: Mapping[str, Any], root: Node, findings: Findings) -> Campaign:
     """Return the campaign as a schema object; what only the whole schema objects to is placed as well."""
     try:
@@ -223,9 +220,8 @@ def campaign_key(name: str) -> str:
     Args:
         name: the path below the root folder, with `/`.
     """
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", name.removesuffix(Path(name).suffix)).strip("-.")[
-        :_KEY_CHARACTERS
-    ]
+    stem = name.removesuffix(Path(name).suffix)
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-.")[:_KEY_CHARACTERS]
     return f"{slug}-{hashlib.sha256(os.fsencode(name)).hexdigest()[:6]}".lstrip("-")
 
 

@@ -16,6 +16,7 @@ from pytest_llem.campaign.schema import Campaign
 from pytest_llem.campaign.tables import Table
 
 OPTION = "--campaign-set"
+_ELSEWHERE = {"backend": "set grid.backends", "config_name": "it names one experiment"}
 _SHORT_FORMS = {"model": "model_name", "num_samples": "num_input_prompts", "dataset": "dataset"}
 
 
@@ -40,7 +41,10 @@ def parse(overrides: Iterable[str], experiment: Table, findings: Findings) -> tu
         except UnreadableError:
             continue
         name = _SHORT_FORMS.get(key, key)
-        if name == key and key.partition(".")[0] in Campaign.model_fields:
+        first = key.partition(".")[0]
+        if name in _ELSEWHERE:
+            findings.problem(mark, f"{key}: not as an option; {_ELSEWHERE[name]}")
+        elif first in Campaign.model_fields and first not in _SHORT_FORMS:
             campaign[key] = value
         elif _is_experiment_key(name, experiment):
             assert isinstance(keys.value, dict)
@@ -60,11 +64,13 @@ def one_spelling(root: Node, findings: Findings) -> Node:
         findings.problem(
             grid.marks["axes"], "grid.axes: another name for grid.shared; put all axes into one of them"
         )
-        return root
-    names = {"axes": "shared"}
-    children = {names.get(key, key): child for key, child in grid.value.items()}
-    marks = {names.get(key, key): mark for key, mark in grid.marks.items()}
+    children = {_spelled(key): child for key, child in grid.value.items()}
+    marks = {_spelled(key): mark for key, mark in grid.marks.items()}
     return put(root, "grid", Node(children, grid.mark, marks=marks), findings)
+
+
+def _spelled(key: str) -> str:
+    return "shared" if key == "axes" else key
 
 
 def _is_experiment_key(name: str, table: Table) -> bool:

@@ -116,11 +116,6 @@ FILTERED = (
         "the {backend} backend comes with a later version",
     ),
     Rule(
-        "no model",
-        lambda it: not it.configuration.model_name,
-        "no model: set model, defaults.model_name or grid.models",
-    ),
-    Rule(
         "foreign section",
         lambda it: bool(it.sections - {it.spec.name}),
         "sets parameters of another backend than its own, {backend}",

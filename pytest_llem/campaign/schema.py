@@ -77,7 +77,7 @@ class ExperimentEntry(Record):
 
 
 class Execution(Record):
-    """How often, in which order and at which pace. None for a timeout means "derived", see DESIGN 5."""
+    """How often, in which order and at which pace. None for a timeout means "derived"."""
 
     cycles: Count = 5
     structure: Literal["shuffled", "interleaved", "grouped"] = "shuffled"
@@ -143,7 +143,7 @@ class Service(Record):
 
 
 class Confidence(Record):
-    """The intervals of the summary (STATISTICS.md)."""
+    """The intervals of the summary (docs/statistics.md)."""
 
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     method: Literal["auto", "student", "bootstrap-t", "percentile", "bca"] = "auto"

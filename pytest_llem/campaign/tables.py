@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, TypeAdapter, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    WrapValidator,
+)
 from pydantic.fields import FieldInfo
 
 from pytest_llem.campaign.findings import did_you_mean
 from pytest_llem.campaign.schema import NOT_YET
 
 _NUMBERS = ConfigDict(allow_inf_nan=False)
+_VALIDATORS: Mapping[str, Callable[..., Any]] = {
+    "before": BeforeValidator,
+    "after": AfterValidator,
+    "plain": PlainValidator,
+    "wrap": WrapValidator,
+}
 _NEVER_IGNORED = ("daemon.enabled", "load.mode")
 """Keys that change what a run is: while they stand in `NOT_YET`, only their default is accepted."""
 
@@ -145,18 +160,20 @@ def _inner_model(annotation: Any) -> type[BaseModel] | None:
 
 def _key(model: type[BaseModel], path: str, field: FieldInfo) -> Key:
     """Return the key of a field, with its bounds and with the model's own validators for it."""
-    name = path.rpartition(".")[2]
     required = field.is_required()
     default = None if required else field.get_default(call_default_factory=True, validated_data={})
-    metadata = list(field.metadata)
-    for decorator in model.__pydantic_decorators__.field_validators.values():
-        if name in decorator.info.fields or "*" in decorator.info.fields:
-            wrap = BeforeValidator if decorator.info.mode == "before" else AfterValidator
-            metadata.append(wrap(decorator.func))
+    metadata = [*field.metadata, *_validators(model, path.rpartition(".")[2])]
     if path in _NEVER_IGNORED and (waits_for := NOT_YET.get(path) or NOT_YET.get(f"defaults.{path}")):
         metadata.append(AfterValidator(partial(_only, path, default, waits_for)))
     annotation = Annotated[field.annotation, *metadata] if metadata else field.annotation
     return Key(path, annotation, default, required)
+
+
+def _validators(model: type[BaseModel], name: str) -> Iterator[Any]:
+    """Yield a model's `field_validator` functions for a field, which its annotation does not have."""
+    for decorator in model.__pydantic_decorators__.field_validators.values():
+        if name in decorator.info.fields or "*" in decorator.info.fields:
+            yield _VALIDATORS[decorator.info.mode](decorator.func)
 
 
 def _only(path: str, default: Any, waits_for: str, value: Any) -> Any:

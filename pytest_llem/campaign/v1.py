@@ -76,17 +76,23 @@ RENAMED = MappingProxyType(
 
 _WITHOUT_EFFECT = frozenset(
     {
-        *(
-            "query_rate",
-            "save_outputs",
-            "decode_token_to_text",
-            "streaming_warmup_requests",
-            "extra_metadata",
-        ),
-        *("schedule", "io", "baseline.required", "baseline.sample_interval_ms"),
-        *("prompts.shuffle", "prompts.seed", "traffic_simulation.seed"),
-        *("pytorch.low_cpu_mem_usage", "pytorch.use_bettertransformer"),
-        *("pytorch.output_scores", "pytorch.return_dict_in_generate", "vllm.lora.extra_vocab_size"),
+        "query_rate",
+        "save_outputs",
+        "decode_token_to_text",
+        "streaming_warmup_requests",
+        "extra_metadata",
+        "schedule",
+        "io",
+        "baseline.required",
+        "baseline.sample_interval_ms",
+        "prompts.shuffle",
+        "prompts.seed",
+        "traffic_simulation.seed",
+        "pytorch.low_cpu_mem_usage",
+        "pytorch.use_bettertransformer",
+        "pytorch.output_scores",
+        "pytorch.return_dict_in_generate",
+        "vllm.lora.extra_vocab_size",
     }
 )
 _SAID_ELSEWHERE = frozenset({"schema_version", "prompts.type"})
@@ -267,7 +273,9 @@ def _attention_backend(entry: Entry, _: _Old) -> tuple[Entry, ...]:
 
 def _speculative(entry: Entry, _: _Old) -> tuple[Entry, ...]:
     words = {"num_tokens": "num_speculative_tokens", "draft_tp_size": "draft_tensor_parallel_size"}
-    given = {"method": "ngram", "num_tokens": 5} | (entry.node.plain() if entry.node.marks else {})
+    if not isinstance(entry.node.value, dict):
+        return (entry,)
+    given = {"method": "ngram", "num_tokens": 5} | entry.node.plain()
     config = {words.get(key, key): value for key, value in given.items() if value is not None}
     return (_with(entry, "vllm.speculative_config", config),)
 
@@ -305,11 +313,12 @@ _CAMPAIGN_ONLY = ("schedule", "io.configs_dir", "io.state_dir", "io.manifest_fil
 def campaign_entries(entries: Iterable[Entry], findings: Findings) -> Iterator[Entry]:
     """Yield the entries of a campaign that mean something here; a `schema_version` becomes text."""
     for entry in entries:
-        if entry.name in _CAMPAIGN_ONLY:
+        if entry.name in _CAMPAIGN_ONLY and entry.node.value is not None:
             findings.v1_keys.add(entry.path)
             findings.without_effect[entry.path] = None
+        elif entry.name in _CAMPAIGN_ONLY:
             continue
-        if entry.name == "schema_version" and not isinstance(entry.node.value, list | dict | None):
+        elif entry.name == "schema_version" and not isinstance(entry.node.value, list | dict | None):
             if is_version(entry.node.text):
                 findings.v1_keys.add(entry.path)
             yield _with(entry, entry.name, entry.node.text)

@@ -8,8 +8,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pytest_llem.campaign.document import Node, Path, dotted, resolve
+from pytest_llem.campaign.document import KeyPath, Node, dotted
 from pytest_llem.campaign.findings import did_you_mean
+from pytest_llem.campaign.scalars import resolve
 
 _EXPECTED = {
     "int_type": "a whole number",
@@ -32,12 +33,12 @@ _EXPECTED = {
 _CONTAINERS = ("a list", "a mapping")
 
 
-def complaints(error: ValidationError, node: Node) -> Iterator[tuple[Path, Node, str]]:
+def complaints(error: ValidationError, node: Node) -> Iterator[tuple[KeyPath, Node, str]]:
     """Yield where inside `node` each problem lies, the value there, and one sentence without a full stop.
 
     What the branches of a union say of one value becomes one sentence.
     """
-    details: dict[Path, list[Any]] = {}
+    details: dict[KeyPath, list[Any]] = {}
     for detail in error.errors(include_url=False):
         details.setdefault(node.follow(detail["loc"])[0], []).append(detail)
     for path, group in details.items():
@@ -52,9 +53,14 @@ def expected(what: str, node: Node) -> str:
         hint = f"; write [{node.text}]"
     elif "text" in what and isinstance(node.value, bool | int | float):
         hint = f'; quote it: "{node.text}"'
-    elif isinstance(node.value, str) and what not in _CONTAINERS and not isinstance(resolve(node.text), str):
+    elif _is_quoted(node) and "text" not in what and what not in _CONTAINERS:
         hint = "; remove the quotes"
     return f"expected {what}, found {found(node)}{hint}"
+
+
+def _is_quoted(node: Node) -> bool:
+    """Return whether a text would be something else without its quotes."""
+    return isinstance(node.value, str) and not isinstance(resolve(node.value), str)
 
 
 def found(node: Node) -> str:

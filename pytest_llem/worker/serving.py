@@ -75,9 +75,8 @@ class Serving:
 
     def run_window(self, seconds: float, passes: int) -> list[PassReport]:
         """Serve whole passes until both `seconds` and `passes` are reached."""
-        begin_s = time.monotonic()
         reports: list[PassReport] = []
-        while len(reports) < passes or time.monotonic() - begin_s < seconds:
+        while len(reports) < passes or _duration_s(reports) < seconds:
             reports.append(self.run_pass("window", len(reports)))
         return reports
 

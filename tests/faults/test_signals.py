@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -79,12 +78,12 @@ def test_sigkill_of_the_worker_ends_the_engine(pytester: pytest.Pytester, campai
     """When the worker's server is killed its engine goes too, the experiment is lost, and the rest runs."""
     campaign(grid=SLOW)
     session = start(pytester.path)
-    wait_until(lambda: len(events(pytester.path, "running")) == 1, "an experiment runs")
-    time.sleep(0.3)
-    servers = [p for p in processes_of(session) if "pytest_llem.worker" in " ".join(p.cmdline())]
-    engines = [p for server in servers for p in server.children(recursive=True)]
-    for server in servers:
-        os.kill(server.pid, signal.SIGKILL)
+    wait_until(lambda: len(completed(pytester.path)) == 1, "one experiment is done")
+    wait_until(lambda: len(events(pytester.path, "running")) == 2, "the second one runs")
+    (server,) = [p for p in processes_of(session) if "-m pytest_llem.worker" in " ".join(p.cmdline())]
+    engines = server.children(recursive=True)
+    assert engines
+    server.kill()
     output, _ = session.communicate(timeout=60)
     assert session.returncode == pytest.ExitCode.TESTS_FAILED
     assert "3 passed" in output

@@ -29,7 +29,7 @@ def test_only_what_failed_runs_again(pytester: pytest.Pytester, campaign: Campai
     """After the cause is mended the failed experiments run a second attempt, the others none."""
     campaign(grid=GRUMPY)
     (pytester.path / "mood").write_text("pass-raise")
-    run(pytester, "-k", "batch_size=1").assert_outcomes(failed=2, deselected=2)
+    run(pytester, "-k", "batch_size-1").assert_outcomes(failed=2, deselected=2)
     (pytester.path / "mood").unlink()
     done = run(pytester, "--lf")
     done.assert_outcomes(passed=4)
@@ -162,7 +162,7 @@ def test_the_seed_of_the_order_is_kept(pytester: pytest.Pytester, campaign: Camp
     """A resumed session has the order of the run that it continues."""
     campaign(grid="backends: [abacus]\nshared: {batch_size: [1, 2, 3, 4, 5, 6, 7]}\n")
     first = run(pytester, "--collect-only", "-q", "--campaign-set", "execution.seed=5").stdout.lines
-    run(pytester, "--campaign-set", "execution.seed=5", "-x", "-k", "batch_size=9")
+    run(pytester, "--campaign-set", "execution.seed=5", "-x", "-k", "batch_size-9")
     resumed = run(pytester, "--collect-only", "-q", "--lf").stdout.lines
     assert [line for line in resumed if "::" in line] == [line for line in first if "::" in line]
 

@@ -46,8 +46,8 @@ def test_launches_are_counted(
     pytester: pytest.Pytester, campaign: Campaign, options: list[str], count: int
 ) -> None:
     """2 engine keys x 3 batch sizes x 2 cycles are 4 launches, 12 with a forced cold start."""
-    campaign(grid=SIX, execution="conditioning: true")
-    run(pytester, *options).assert_outcomes(passed=12)
+    campaign(grid=SIX)
+    run(pytester, "--campaign-set", "execution.conditioning=true", *options).assert_outcomes(passed=12)
     assert len(launches(pytester.path)) == count
 
 
@@ -109,7 +109,7 @@ def test_gaps_follow_the_selection(pytester: pytest.Pytester, campaign: Campaign
     """Gaps are computed from what is left: a single experiment waits for nothing."""
     path = campaign()
     path.write_text(path.read_text().replace("gap_seconds: 0", "gap_seconds: 3600"))
-    run(pytester, "-k", "batch_size=1 and c2").assert_outcomes(passed=1)
+    run(pytester, "-k", "batch_size-1 and c2").assert_outcomes(passed=1)
     assert events(pytester.path, "gap") == []
 
 

@@ -15,15 +15,15 @@ Campaign = Callable[..., Path]
 @pytest.mark.parametrize(
     ("options", "chosen"),
     [
-        (["-k", "batch_size=1"], {"abacus-batch_size=1-c1", "abacus-batch_size=1-c2"}),
-        (["-m", 'campaign(backend="abacus", cycle=2)'], {"abacus-batch_size=1-c2", "abacus-batch_size=2-c2"}),
-        (["-m", "campaign(batch_size=2)"], {"abacus-batch_size=2-c1", "abacus-batch_size=2-c2"}),
+        (["-k", "batch_size-1"], {"abacus-batch_size-1-c1", "abacus-batch_size-1-c2"}),
+        (["-m", 'campaign(backend="abacus", cycle=2)'], {"abacus-batch_size-1-c2", "abacus-batch_size-2-c2"}),
+        (["-m", "campaign(batch_size=2)"], {"abacus-batch_size-2-c1", "abacus-batch_size-2-c2"}),
         (["-m", 'campaign(backend="pytorch")'], set()),
         (["-m", "not campaign"], set()),
-        (["grid.yaml::abacus-batch_size=2-c1"], {"abacus-batch_size=2-c1"}),
+        (["grid.yaml::abacus-batch_size-2-c1"], {"abacus-batch_size-2-c1"}),
         (
-            ["--deselect", "grid.yaml::abacus-batch_size=2-c1", "-k", "c1"],
-            {"abacus-batch_size=1-c1"},
+            ["--deselect", "grid.yaml::abacus-batch_size-2-c1", "-k", "c1"],
+            {"abacus-batch_size-1-c1"},
         ),
     ],
 )
@@ -39,7 +39,7 @@ def test_selection(
 def test_a_single_node_id_needs_no_option(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """A node id copied from a report reruns that experiment."""
     campaign()
-    pytester.runpytest_subprocess("grid.yaml::abacus-batch_size=2-c1").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess("grid.yaml::abacus-batch_size-2-c1").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize(("option", "failures"), [("-x", 1), ("--maxfail=2", 2)])

@@ -67,8 +67,9 @@ class TransformersEngine:
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Turn texts into token ids with the model's own tokenizer and its special tokens."""
         trust = self._parameters.trust_remote_code
+        revision = loading.revision(self._parameters)
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=trust)
+            tokenizer = AutoTokenizer.from_pretrained(self._model_path, trust_remote_code=trust, **revision)
         except (OSError, ValueError, ImportError) as error:
             raise EngineError(
                 "the model has no tokenizer, so prompts from text cannot be used; use synthetic prompts"

@@ -66,7 +66,7 @@ def _random(
 ) -> PreTrainedModel:
     """Initialise the architecture as its authors do, on the device itself: a CPU can take minutes."""
     config = AutoConfig.from_pretrained(
-        path, trust_remote_code=parameters.trust_remote_code, **_revision(parameters)
+        path, trust_remote_code=parameters.trust_remote_code, **revision(parameters)
     )
     torch.manual_seed(WEIGHTS_SEED)
     with device:
@@ -89,7 +89,7 @@ def _trained(
         device_map=device.type,
         quantization_config=quantization_config(parameters),
         output_loading_info=True,
-        **_revision(parameters),
+        **revision(parameters),
         **wanted,
     )
     if missing := sorted(report["missing_keys"]):
@@ -97,5 +97,6 @@ def _trained(
     return model
 
 
-def _revision(parameters: PyTorchParameters) -> dict[str, str]:
+def revision(parameters: PyTorchParameters) -> dict[str, str]:
+    """Return the argument of `from_pretrained` that picks a branch, tag or commit, if one is asked for."""
     return {} if parameters.revision is None else {"revision": parameters.revision}

@@ -112,6 +112,13 @@ def test_an_outlying_experiment_is_named_and_kept() -> None:
     assert "kept: label of c2 in cycle 4 (-" in found.text
 
 
+def test_many_experiments_are_no_outliers() -> None:
+    """Of 10,000 clean experiments some lie beyond 3.5 standard deviations, and none is called an outlier."""
+    found = named(campaign(2000, 5, noise=0.05), "outliers")
+    assert (found.value, found.flagged) == (0, False)
+    assert found.text == "outliers of output_tokens_per_second: 0 of 10000"
+
+
 def test_of_two_configurations_no_one_is_the_outlier() -> None:
     """Where two configurations part ways nobody can say which one it was, so neither is accused."""
     assert "outliers" not in {one.name for one in diagnose(campaign(2, 12), level=0.95)}

@@ -82,11 +82,19 @@ def test_every_metric_is_there() -> None:
 
 def test_rows_come_in_the_order_of_the_campaign() -> None:
     """What was asked for decides rows, order, labels and axes, also for a configuration that never ran."""
-    observations = [*cycles([1.0] * 3, configuration="b"), *cycles([1.0] * 3, configuration="stranger")]
+    observations = cycles([1.0] * 3, configuration="b")
     rows = summarise(observations, expected("c", "b", model="gpt2"), confidence=FEW).rows
     assert [(row.key, row.n, row.of) for row in rows] == [("c", 0, 3), ("b", 3, 3)]
     assert rows[0].label == "label of c"
     assert rows[0].axes == {"batch_size": "c", "model": "gpt2"}
+
+
+def test_a_stranger_changes_nothing() -> None:
+    """Results that the campaign no longer asks for are in no row, message or diagnostic."""
+    wanted = cycles([100.0, 101.0, 102.0])
+    strangers = cycles([9.0, 3.0, 1.0], configuration="stranger", session="last year")
+    with_strangers = summarise([*wanted, *strangers], expected("a"), confidence=FEW)
+    assert with_strangers == summarise(wanted, expected("a"), confidence=FEW)
 
 
 def test_a_row_says_n_of_n_and_why() -> None:
