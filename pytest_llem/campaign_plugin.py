@@ -128,7 +128,7 @@ class CampaignPlugin:
 
     def pytest_report_header(self) -> list[str]:
         """Say what the campaign amounts to."""
-        return self._display.header()
+        return [] if self._is_worker else self._display.header()
 
     def pytest_collect_file(self, file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
         """Collect the campaign's experiments from its file."""

@@ -61,28 +61,26 @@ class Block(NamedTuple):
         """The number of its points."""
         return math.prod(map(len, self.axes))
 
-    @property
-    def origin(self) -> dict[str, Scalar]:
-        """What all of its points have in common."""
-        return {"backend": self.spec.name, "model": self.base["model_name"]}
-
     def values(self) -> dict[str, set[Scalar]]:
         """Return all values that its points take, by axis."""
-        common = {name: {value} for name, value in self.origin.items()}
-        return common | {axis[0].axis: {choice.value for choice in axis} for axis in self.axes}
+        models = {choice.sets.get("model_name", "") for axis in self.axes for choice in axis}
+        models = (models | {self.base["model_name"]}) - {""} or {""}
+        origin: dict[str, set[Scalar]] = {"backend": {self.spec.name}, "model": models}
+        return origin | {axis[0].axis: {choice.value for choice in axis} for axis in self.axes}
 
     def drafts(self, exclusions: Sequence[Exclusion]) -> Iterator[Draft]:
         """Yield its points, the first axis slowest."""
-        origin = self.origin
         for shared, bundles, overrides in product(
             *(product(*axes) for axes in (self.shared, self.bundles, self.overrides))
         ):
             by_precedence = [choice.sets for choice in (*bundles, *shared, *overrides)]
-            place = origin | {choice.axis: choice.value for choice in (*shared, *bundles, *overrides)}
+            fragment = layered(self.base, *by_precedence)
+            place: dict[str, Scalar] = {"backend": self.spec.name, "model": fragment["model_name"]}
+            place |= {choice.axis: choice.value for choice in (*shared, *bundles, *overrides)}
             yield Draft(
                 where="grid",
                 spec=self.spec,
-                fragment=layered(self.base, *by_precedence),
+                fragment=fragment,
                 axes=place,
                 excluded=tuple(entry.reason for entry in exclusions if entry.drops(place)),
             )
@@ -90,13 +88,13 @@ class Block(NamedTuple):
 
 def blocks(campaign: Campaign, backends: Mapping[str, BackendSpec]) -> list[Block]:
     """Return the blocks of a campaign's grid: backend by backend, within it model by model."""
-    grid, base = campaign.grid, common(campaign)
-    base.pop("backend", None)
+    grid = campaign.grid
     if grid is None:
         return []
+    base = common(campaign)
+    base.pop("backend", None)
     found: list[Block] = []
-    for name in grid.backends:
-        spec = backends[name]
+    for spec in (backends[name] for name in grid.backends):
         shared, overrides = _axes(grid, spec)
         bundles = tuple(
             axis for name, labels in grid.bundles.items() if (axis := _bundle(name, labels, spec, backends))

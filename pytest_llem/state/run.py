@@ -31,6 +31,9 @@ RUN_SCHEMA_VERSION = 1
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
+RESERVE_FILE = ".reserve"
+RESERVE_BYTES = 256 * 1024
+"""Kept free on the disk while a run is written: room for the result that finds the disk full."""
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 
 
@@ -154,17 +157,37 @@ class Run:
         """Put a result on disk, then note it in the journal; return the file's path.
 
         Raises:
-            StorageError: one of the two failed. A result that is on disk counts even if it was not noted.
+            StorageError: one of the two failed. A result that is on disk counts even if it was not noted. On a
+                full disk the result goes into the space that was reserved for it, and the message says so.
         """
-        path = self.results.write(result)
-        self.journal.extend([finished_event(result, self.results.name_of(path), path.stat().st_size)])
-        return path
+        try:
+            return self._record(result)
+        except StorageError as error:
+            if not self.results.path_of(result.experiment_id, result.attempt).exists():
+                if not self._release_reserve():
+                    raise
+                self._record(result)
+            raise StorageError(f"{error} (the result of {result.experiment_id} is stored)") from error
 
     def close(self) -> None:
         """Close the journal and let other sessions in."""
         self.journal.close()
         if self.lock is not None:
+            self._release_reserve()
             self.lock.release()
+
+    def _record(self, result: Result) -> Path:
+        path = self.results.write(result)
+        self.journal.extend([finished_event(result, self.results.name_of(path), path.stat().st_size)])
+        return path
+
+    def _release_reserve(self) -> bool:
+        """Give the reserved space back to the disk; return whether there was any."""
+        try:
+            (self.results.folder / RESERVE_FILE).unlink()
+        except OSError:
+            return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -233,6 +256,7 @@ class Runs:
             results.sweep()
             results.write_text(RUN_FILE, info.model_dump_json(indent=2) + "\n")
             standing = self.survey(info.run_id)
+            _reserve(results.folder / RESERVE_FILE)
             run = self._run(info, "main", lock)
             undo.callback(run.journal.close)
             run.journal.extend(standing.corrections)
@@ -272,6 +296,11 @@ class Runs:
         info = self.info(run_id)
         holder = f"process {info.session.pid} on {info.session.hostname}" if info else "another process"
         return f"run {run_id} is being written by {holder}; wait for it, or start a new run without --lf"
+
+
+def _reserve(path: Path) -> None:
+    with storage(path), path.open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 
 def reconcile(ledger: Ledger, results: ResultStore) -> list[Event]:

@@ -1,25 +1,36 @@
-"""Models and datasets from a hub: can they be had, do they fit, and fetch them, before anything is timed.
+"""Models and datasets from a hub: can they be had, how large are they, and fetch them, before anything is timed.
 
 The hub's client runs in a child process beside the engine's libraries; the server itself imports none of it.
+What is whole in the cache is used as it is, without a word to the hub: a run does not change its model because
+a branch has moved, and needs no network.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.worker.engine_process import die_with
 from pytest_llem.worker.forking import Choice
 from pytest_llem.worker.protocol import Done, Preparation, PrepareDataset, PrepareModel
-from pytest_llem.worker.workload import dataset_source
+from pytest_llem.worker.workload import load_arguments
 
-WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".h5", ".msgpack", ".onnx", ".ot")
-PREFERRED_SUFFIX = ".safetensors"
+ARCHITECTURE_FILES = ("config.json", "*.py")
+TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt")
+"""The tokenizer's, and beside weights what says how they are to be loaded and used."""
+
+WEIGHT_FORMATS = ("model*.safetensors", "*.safetensors", "pytorch_model*.bin", "*.bin", "*.pt")
+"""The first that a model has is loaded. Many hold the same weights twice, under another name or format."""
+
+WEIGHTS_IN_SUBFOLDERS = ("*/*.safetensors", "*/*.bin", "*/*.pt")
+"""Never wanted: the authors' original checkpoints, exports to other runtimes."""
 
 Tell = Callable[[str], None]
 
@@ -29,17 +40,22 @@ class PreparationError(Exception):
 
 
 def prepare(request: Preparation, start: Choice, client: socket.socket, tell: Tell) -> Done:
-    """Carry out a preparation in a child process and return its facts: `path`, `revision`, `size_bytes`, `cached`.
+    """Carry out a preparation in a child process and return its facts.
 
-    The child ends when the client closes the connection.
+    `path` and `revision` of a model that is in the cache, now or since long; `size_bytes`, `free_bytes` and
+    `cache` of something that would have to be fetched; nothing of a dataset that has been fetched.
+
+    The child ends when the client closes the connection, and with this process.
     """
     receiver, sender = start.context.Pipe(duplex=False)
+    lifeline_end, lifeline = start.context.Pipe(duplex=False)
     child: BaseProcess = start.context.Process(  # type: ignore[attr-defined]
-        target=_child, args=(request, sender), name="llem-prepare"
+        target=_child, args=(request, sender, lifeline_end), name="llem-prepare"
     )
     tell("fetching" if request.fetch else "checking")
     child.start()
     sender.close()
+    lifeline_end.close()
     ready = wait([receiver, child.sentinel, client])
     try:
         if receiver in ready or receiver.poll():
@@ -51,17 +67,32 @@ def prepare(request: Preparation, start: Choice, client: socket.socket, tell: Te
     finally:
         child.kill()
         child.join()
+        lifeline.close()
 
 
-def _child(request: Preparation, answer: Connection) -> None:
+def _child(request: Preparation, answer: Connection, lifeline: Connection) -> None:
+    die_with(lifeline)
     try:
         facts = _model(request) if isinstance(request, PrepareModel) else _dataset(request)
         answer.send(Done(facts=facts))
     except PreparationError as error:
         answer.send(Done(problem=str(error)))
     except Exception as error:  # noqa: BLE001 - a hub client raises what its transport raises
-        first_line = (str(error).splitlines() or [""])[0]
-        answer.send(Done(problem=f"{request.name}: {type(error).__name__}: {first_line}"))
+        answer.send(Done(problem=f"{request.name}: {_one_line(error)}"))
+
+
+def _one_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
+
+
+def _room(cache: Path, size_bytes: int) -> dict[str, Any]:
+    """Return what it takes to judge whether a download fits."""
+    disk = next(folder for folder in (cache, *cache.parents) if folder.exists())
+    return {"size_bytes": size_bytes, "free_bytes": shutil.disk_usage(disk).free, "cache": str(cache)}
+
+
+# --- Models ---
 
 
 def _model(request: PrepareModel) -> dict[str, Any]:
@@ -71,66 +102,120 @@ def _model(request: PrepareModel) -> dict[str, Any]:
         raise PreparationError(
             f"{request.name} is a hub id, and this environment lacks the package huggingface_hub"
         ) from None
-    with contextlib.suppress(Exception):  # not in the cache, or not whole: ask the hub
-        path = hub.snapshot_download(
-            request.name, revision=request.revision, local_files_only=True, ignore_patterns=["*.md"]
-        )
-        if _is_whole(Path(path), weights=request.weights):
-            return {"path": path, "revision": Path(path).name, "cached": True}
-    return _from_hub(hub, request)
+    hub.utils.disable_progress_bars()  # they would fill the worker's log
+    folder = _cached(hub, request)
+    if folder is None:
+        patterns, room = _ask_hub(hub, request)
+        if not request.fetch:
+            return room
+        folder = _download(hub, request, patterns)
+    return {"path": str(folder), "revision": folder.name}
 
 
-def _is_whole(folder: Path, *, weights: bool) -> bool:
-    has_weights = any(file.suffix in WEIGHT_SUFFIXES for file in folder.rglob("*"))
-    return (folder / "config.json").exists() and (has_weights or not weights)
+def _cached(hub: Any, request: PrepareModel) -> Path | None:
+    """Return the folder of the model if all of it is in the cache. Asks the disk alone."""
+    for weights in WEIGHT_FORMATS if request.weights else (None,):
+        with contextlib.suppress(OSError, ValueError):  # not there, or the client knows it as not whole
+            path = hub.snapshot_download(
+                request.name,
+                revision=request.revision,
+                local_files_only=True,
+                allow_patterns=_patterns(request, weights),
+                ignore_patterns=WEIGHTS_IN_SUBFOLDERS,
+            )
+            if _is_whole(Path(path), weights):
+                return Path(path)
+    return None
 
 
-def _from_hub(hub: Any, request: PrepareModel) -> dict[str, Any]:
+def _patterns(request: PrepareModel, weights: str | None) -> list[str]:
+    texts = TEXT_FILES if request.weights or request.tokenizer else ()
+    return [*ARCHITECTURE_FILES, *texts, *([weights] if weights else ())]
+
+
+def _is_whole(folder: Path, weights: str | None) -> bool:
+    """Return whether configuration and weights are there, every shard that the weights' index names among them."""
+    if weights is None:
+        return (folder / "config.json").exists()
+    index = folder / f"{weights.replace('*', '')}.index.json"
+    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else ()
+    there = {path.name for path in folder.glob(weights)}
+    return (folder / "config.json").exists() and bool(there) and there.issuperset(shards)
+
+
+def _ask_hub(hub: Any, request: PrepareModel) -> tuple[list[str], dict[str, Any]]:
+    """Return the patterns of the files to fetch, and what it takes to judge whether they fit.
+
+    The listing of a gated model is public; whether its files may be had, only a request for one shows.
+    """
     try:
         info = hub.HfApi().model_info(request.name, revision=request.revision, files_metadata=True)
-    except hub.errors.GatedRepoError:
-        raise PreparationError(
-            f"{request.name} is gated: accept its licence on the hub and set HF_TOKEN"
-        ) from None
-    except hub.errors.RevisionNotFoundError:
-        raise PreparationError(f"{request.name} has no revision {request.revision!r}") from None
-    except hub.errors.RepositoryNotFoundError:
-        raise PreparationError(
-            f"{request.name} is neither a local folder nor a model on the hub (a private one needs HF_TOKEN)"
-        ) from None
-    except (OSError, hub.errors.HfHubHTTPError, hub.errors.OfflineModeIsEnabled) as error:
-        raise PreparationError(
-            f"{request.name} is not in the cache and the hub cannot be reached: {type(error).__name__}"
-        ) from None
-    wanted = _wanted_files({s.rfilename: s.size or 0 for s in info.siblings}, weights=request.weights)
-    size_bytes = sum(wanted.values())
-    _check_disk(Path(hub.constants.HF_HUB_CACHE), size_bytes, request.name)
-    facts = {"revision": info.sha, "size_bytes": size_bytes, "cached": False}
-    if request.fetch:
-        facts["path"] = hub.snapshot_download(request.name, revision=info.sha, allow_patterns=list(wanted))
-    return facts
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings}
+        if "config.json" not in sizes:
+            raise PreparationError(f"{request.name} has no config.json: no engine here can load it")
+        hub.get_hf_file_metadata(hub.hf_hub_url(request.name, "config.json", revision=info.sha))
+    except Exception as error:
+        raise PreparationError(_refusal(hub, request, error)) from error
+    patterns = _patterns(request, _weight_format(request, sizes) if request.weights else None)
+    wanted = hub.utils.filter_repo_objects(
+        sizes, allow_patterns=patterns, ignore_patterns=WEIGHTS_IN_SUBFOLDERS
+    )
+    lacking = [
+        name
+        for name in wanted
+        if not isinstance(hub.try_to_load_from_cache(request.name, name, revision=info.sha), str)
+    ]
+    return patterns, _room(Path(hub.constants.HF_HUB_CACHE), sum(sizes[name] for name in lacking))
 
 
-def _wanted_files(sizes: dict[str, int], *, weights: bool) -> dict[str, int]:
-    """Return the files to load: configuration and tokenizer, and weights in one format, safetensors if there."""
-    has_preferred = any(name.endswith(PREFERRED_SUFFIX) for name in sizes)
-
-    def wanted(name: str) -> bool:
-        if name.endswith(WEIGHT_SUFFIXES):
-            return weights and "/" not in name and (name.endswith(PREFERRED_SUFFIX) or not has_preferred)
-        return name.endswith((".json", ".txt", ".model", ".py", ".jinja", ".tiktoken"))
-
-    return {name: size for name, size in sizes.items() if wanted(name)}
+def _weight_format(request: PrepareModel, names: Iterable[str]) -> str:
+    top_level = [Path(name) for name in names if "/" not in name]
+    for weights in WEIGHT_FORMATS:
+        if any(path.match(weights) for path in top_level):
+            return weights
+    raise PreparationError(f"{request.name} has no weights in safetensors or PyTorch's format")
 
 
-def _check_disk(cache: Path, needed_bytes: int, name: str) -> None:
-    place = next(folder for folder in (cache, *cache.parents) if folder.exists())
-    free_bytes = shutil.disk_usage(place).free
-    if needed_bytes > free_bytes:
-        raise PreparationError(
-            f"{name} needs {needed_bytes / 1e9:.1f} GB and {place} has {free_bytes / 1e9:.1f} GB free:"
-            " free some space or set HF_HOME to a larger disk"
+def _refusal(hub: Any, request: PrepareModel, error: Exception) -> str:
+    """Return why the hub does not give a model, and what to do, in one sentence."""
+    name, errors = request.name, hub.errors
+    match error:
+        case PreparationError():
+            return str(error)
+        case errors.GatedRepoError():
+            return f"{name} is gated: accept its licence on the hub and set HF_TOKEN"
+        case errors.RevisionNotFoundError():
+            return f"{name} has no revision {request.revision}: name a branch, tag or commit that it has"
+        case errors.RepositoryNotFoundError():
+            return f"{name} is neither a local folder nor a model on the hub (a private one needs HF_TOKEN)"
+        case errors.HFValidationError():
+            return f"{name} is neither a local folder nor a hub id, which is an owner and a name"
+        case errors.OfflineModeIsEnabled():
+            return f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it once"
+        case errors.HfHubHTTPError():
+            return f"{name} is not in the cache, and the hub answers {error.response.status_code}: try again later"
+    return f"{name} is not in the cache, and the hub cannot be reached: {_one_line(error)}"
+
+
+def _download(hub: Any, request: PrepareModel, patterns: list[str]) -> Path:
+    """Fetch into the cache under the revision's own name: by that name a later session looks for it."""
+    try:
+        path = hub.snapshot_download(
+            request.name,
+            revision=request.revision,
+            allow_patterns=patterns,
+            ignore_patterns=WEIGHTS_IN_SUBFOLDERS,
         )
+    except hub.errors.HfHubHTTPError as error:  # its own text can hold a signed address
+        reason = f"the hub answers {error.response.status_code}"
+        raise PreparationError(f"the download of {request.name} broke off: {reason}") from error
+    except Exception as error:
+        reason = _one_line(error.__cause__ or error)
+        raise PreparationError(f"the download of {request.name} broke off: {reason}") from error
+    return Path(path)
+
+
+# --- Datasets ---
 
 
 def _dataset(request: PrepareDataset) -> dict[str, Any]:
@@ -140,12 +225,12 @@ def _dataset(request: PrepareDataset) -> dict[str, Any]:
         raise PreparationError(
             f"the dataset {request.name} needs the package datasets: pip install 'pytest-llem[datasets]'"
         ) from None
-    source = dataset_source(request.dataset)
+    datasets.disable_progress_bars()
     try:
-        builder = datasets.load_dataset_builder(source.path, source.subset)
+        builder = datasets.load_dataset_builder(**load_arguments(request.dataset))
         if request.fetch:
             builder.download_and_prepare()
+            return {}
     except Exception as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise PreparationError(f"the dataset {request.name} cannot be had: {reason}") from error
-    return {"size_bytes": builder.info.download_size}
+        raise PreparationError(f"the dataset {request.name} cannot be had: {_one_line(error)}") from error
+    return _room(Path(datasets.config.HF_DATASETS_CACHE), builder.info.download_size or 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +23,7 @@ SPELLED_OTHERWISE = {"defaults.backend": "grid.backends", "defaults.parameters":
 
 def models_in(annotation: object) -> Iterator[type[BaseModel]]:
     """Yield the models that an annotation mentions."""
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias):
+    if isinstance(annotation, type):
         if issubclass(annotation, BaseModel):
             yield annotation
         return
@@ -62,7 +61,7 @@ def keys_with_tests() -> set[str]:
     for path in TESTS.rglob("test_*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.key":
-                found |= {argument.value for argument in node.args if isinstance(argument, ast.Constant)}
+                found |= {ast.literal_eval(argument) for argument in node.args}
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +21,7 @@ def load(configuration: Configuration, model: str) -> Abacus:
     misbehave(parameters, "load")
     time.sleep(parameters.load_s)
     print(f"abacus with {parameters.rods} rods, model {model}", flush=True)
-    return Abacus(configuration.fp_precision)
+    return Abacus(configuration.fp_precision, model)
 
 
 def misbehave(parameters: AbacusParameters, phase: str) -> None:
@@ -53,14 +54,19 @@ class Abacus:
     vocabulary_size = 1000
     special_token_ids: frozenset[int] = frozenset({0, 1})
 
-    def __init__(self, fp_precision: str) -> None:
-        self._fp_precision = fp_precision
+    def __init__(self, fp_precision: str, model: str) -> None:
+        self._made_of = {
+            "fp_precision": fp_precision,
+            "model": model,
+            "wood": os.environ.get("ABACUS_WOOD"),
+            "interpreter": sys.executable,
+        }
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         return [[2 + len(word) for word in text.split()] for text in texts]
 
     def effective(self) -> dict[str, Any]:
-        return {"fp_precision": self._fp_precision}
+        return self._made_of
 
     def run_pass(
         self, prompts: Sequence[Sequence[int]], configuration: Configuration, beat: Callable[[], None]

@@ -200,6 +200,24 @@ def test_bundle_sets_several_keys_and_is_one_axis(expanded: Expand) -> None:
     assert found.points[1].configuration.parameters["load_in_4bit"]
 
 
+def test_model_that_a_bundle_or_an_axis_sets_is_the_model_of_the_point(expanded: Expand) -> None:
+    """Tables show the model that is measured, wherever it was chosen."""
+    bundled = expanded(
+        """
+        grid:
+          backends: [pytorch]
+          bundles: {size: {small: {model_name: org/a}, large: {model_name: org/b}}}
+          exclude: [{model: org/b}]
+        """
+    )
+    assert [(p.label, p.axes["model"]) for p in bundled.points] == [("pytorch a size=small", "org/a")]
+    shared = expanded("grid: {backends: [pytorch], shared: {model_name: [org/a, org/b]}}")
+    assert [(p.label, p.axes["model"]) for p in shared.points] == [
+        ("pytorch a", "org/a"),
+        ("pytorch b", "org/b"),
+    ]
+
+
 @pytest.mark.parametrize(("sizes", "expected"), [("[1, 2]", [[1, 2]]), ("[[1, 2], [4]]", [[1, 2], [4]])])
 def test_list_is_one_value_of_a_parameter_that_takes_a_list(
     expanded: Expand, sizes: str, expected: list[list[int]]
