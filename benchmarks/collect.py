@@ -6,9 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pairs import Run, heading, measure, median, median_ratio, pairs
+from pairs import ALONE, Run, heading, measure, median, median_ratio, pairs
 
 CONFIGURATIONS, CYCLES = 1_000, 10
+COUNT = 11
 
 CAMPAIGN = f"""\
 campaign_name: large
@@ -45,8 +46,8 @@ def pytest_collect_file(file_path, parent):
 """
 
 
-def collect(folder: str, argument: str) -> Run:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-p", "no:randomly", argument]
+def collect(folder: str, *arguments: str) -> Run:
+    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *ALONE, *arguments]
     return measure(command, cwd=folder)
 
 
@@ -59,10 +60,14 @@ def main() -> None:
         Path(plain, "conftest.py").write_text(FLOOR)
         Path(plain, "items.floor").write_text("")
         runs = pairs(
-            lambda: collect(ours, "--campaign=grid.yaml"), lambda: collect(plain, "items.floor"), count=7
+            lambda: collect(ours, "--campaign=grid.yaml"),
+            lambda: collect(plain, "-p", "no:llem", "items.floor"),
+            count=COUNT,
         )
         for name, column in zip(("campaign", "plain"), zip(*runs, strict=True), strict=True):
-            print(f"{name:>8}: median {median(column, 'wall_s'):.2f} s, peak {median(column, 'peak_mib'):.0f} MiB")
+            print(
+                f"{name:>8}: median {median(column, 'wall_s'):.2f} s, peak {median(column, 'peak_mib'):.0f} MiB"
+            )
         print(f"ratio of wall time: {median_ratio(runs, 'wall_s'):.2f} (at most 1.5)")
 
 

@@ -1,4 +1,4 @@
-"""Timing two commands in turn, A B A B: on a noisy machine only the ratio of neighbours can be trusted."""
+"""Timing two commands in turn, A B B A: on a noisy machine only neighbours can be compared."""
 
 from __future__ import annotations
 
@@ -7,12 +7,26 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import entry_points
 from typing import Literal, NamedTuple
 
 Figure = Literal["wall_s", "cpu_s", "peak_mib"]
+
+ALONE = tuple(
+    word
+    for plugin in entry_points(group="pytest11")
+    if plugin.name != "llem"
+    for word in ("-p", f"no:{plugin.name}")
+)
+"""Options of a pytest without the other plugins that happen to be installed here."""
+
+_BYTECODE = tempfile.TemporaryDirectory(prefix="bytecode-")
+COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": _BYTECODE.name}
+"""Environment of a process that finds all modules compiled, as after an installation, once one has run before."""
 
 
 class Run(NamedTuple):
@@ -27,7 +41,11 @@ def measure(command: Sequence[str], *, cwd: str, env: Mapping[str, str] | None =
     """Run a command to its end; it must succeed."""
     begin_s = time.monotonic()
     process = subprocess.Popen(
-        command, cwd=cwd, env={**os.environ, **(env or {})}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        command,
+        cwd=cwd,
+        env={**os.environ, **COMPILED, **(env or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
     assert process.stderr is not None
     errors = process.stderr.read()
@@ -41,12 +59,24 @@ def measure(command: Sequence[str], *, cwd: str, env: Mapping[str, str] | None =
 def pairs(first: Callable[[], Run], second: Callable[[], Run], *, count: int) -> list[tuple[Run, Run]]:
     """Return `count` neighbouring runs of two commands, after one of each that does not count."""
     first(), second()
-    return [(first(), second()) for _ in range(count)]
+    runs = []
+    for number in range(count):
+        if number % 2:
+            late = second()
+            runs.append((first(), late))
+        else:
+            runs.append((first(), second()))
+    return runs
 
 
 def median_ratio(runs: Sequence[tuple[Run, Run]], figure: Figure) -> float:
     """Return the median over pairs of the first's figure divided by the second's."""
     return statistics.median([float(getattr(a, figure) / getattr(b, figure)) for a, b in runs])
+
+
+def median_difference(runs: Sequence[tuple[Run, Run]], figure: Figure) -> float:
+    """Return the median over pairs of the first's figure less the second's."""
+    return statistics.median([float(getattr(a, figure) - getattr(b, figure)) for a, b in runs])
 
 
 def median(runs: Sequence[Run], figure: Figure) -> float:
@@ -57,4 +87,6 @@ def median(runs: Sequence[Run], figure: Figure) -> float:
 def heading(title: str) -> None:
     """Print what was measured, where and when."""
     cpus = os.cpu_count()
-    print(f"{title} ({platform.machine()}, {cpus} CPUs, Python {platform.python_version()}, {datetime.now(UTC):%F})")
+    print(
+        f"{title} ({platform.machine()}, {cpus} CPUs, Python {platform.python_version()}, {datetime.now(UTC):%F})"
+    )

@@ -16,6 +16,7 @@ from pytest_llem.campaign.loader import CampaignError
 from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.campaign.sniff import looks_like_campaign
 from pytest_llem.collection import CampaignFile, experiment_of, in_schedule_order
+from pytest_llem.display import Display
 from pytest_llem.fixtures import ExperimentHandle
 from pytest_llem.records import Result
 from pytest_llem.reporting import terminal
@@ -23,7 +24,6 @@ from pytest_llem.runner import CampaignStopped
 from pytest_llem.session import CampaignSession, NotReadyError, Seat, Settings
 from pytest_llem.state.results import DamagedFileError, StorageError
 from pytest_llem.state.run import RunBusyError
-from pytest_llem.display import Display
 
 NAME = "llem-campaign"
 REFUSALS = (CampaignError, GridError, RunBusyError, StorageError, DamagedFileError)
@@ -60,7 +60,9 @@ def _campaign_path(config: pytest.Config) -> Path | None:
     paths = {here / argument.partition("::")[0] for argument in config.args}
     campaigns = [path.absolute() for path in sorted(paths) if looks_like_campaign(path)]
     if len(campaigns) > 1:
-        raise pytest.UsageError(f"one campaign a session, not {len(campaigns)}: {', '.join(map(str, campaigns))}")
+        raise pytest.UsageError(
+            f"one campaign a session, not {len(campaigns)}: {', '.join(map(str, campaigns))}"
+        )
     return campaigns[0] if campaigns else None
 
 
@@ -275,5 +277,3 @@ class CampaignPlugin:
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt("SIGTERM")
-
-

@@ -43,10 +43,12 @@ class ExperimentItem(pytest.Function):
             yield self, pytest.mark.campaign(**marker_arguments(self.experiment)).mark
         yield from super().iter_markers_with_node(name)
 
-    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+    def repr_failure(  # type: ignore[override] - as pytest.Function itself does it
+        self, excinfo: pytest.ExceptionInfo[BaseException]
+    ) -> Any:
         """Show class, message and log tail of a failed experiment instead of our own call stack."""
         if not isinstance(excinfo.value, ExperimentFailed):
-            return super().repr_failure(excinfo)  # the style is the option's, as for any function
+            return super().repr_failure(excinfo)
         failure = excinfo.value.result.failure
         assert failure is not None
         lines = [f"{failure.kind}: {failure.message}"]

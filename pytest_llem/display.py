@@ -94,10 +94,8 @@ class Display:
         if session.older_run is None:
             return []
         completed, failed = session.older_counts()
-        return [
-            f"an older run, {session.older_run}, had {completed} completed and {failed} failed;"
-            " --lf would continue it"
-        ]
+        counts = f"{completed} completed and {failed} failed"
+        return [f"an older run, {session.older_run}, had {counts}; --lf would continue it"]
 
     # --- While it runs ---
 
@@ -179,10 +177,12 @@ class Display:
         summary, reporter = self._session.summary, self._reporter
         if summary is None or reporter is None:
             return
+        from pytest_llem.reporting.table import table  # noqa: PLC0415 - rich: not to collect
+
         reporter.section(f"campaign {self._session.campaign.campaign_name}", sep="=")
         colour = bool(reporter.hasmarkup)
         lines = [
-            *terminal.table(summary, width=shutil.get_terminal_size().columns, colour=colour).splitlines(),
+            *table(summary, width=shutil.get_terminal_size().columns, colour=colour).splitlines(),
             *terminal.messages(summary),
             *terminal.failures(self._session.failed_results(), rerun=self._rerun),
             f"results: {self._relative(self._session.results_folder)}",

@@ -1,7 +1,7 @@
 """Public fixtures. `experiment` turns any test into a budget on the campaign's experiments.
 
-    def test_budget(experiment):
-        assert experiment.run().energy_per_output_token_j < 0.4
+def test_budget(experiment):
+assert experiment.run().energy_per_output_token_j < 0.4
 """
 
 from __future__ import annotations

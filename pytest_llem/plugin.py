@@ -10,7 +10,9 @@ import pytest
 
 from pytest_llem.fixtures import experiment as experiment  # noqa: PLC0414 - a fixture of every session
 
-MARKER = "campaign(backend, model, cycle, ...): an experiment of a campaign; each axis is a keyword to select by"
+MARKER = (
+    "campaign(backend, model, cycle, ...): an experiment of a campaign; each axis is a keyword to select by"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -87,4 +89,3 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def _names_yaml(argument: str) -> bool:
     return argument.partition("::")[0].endswith((".yaml", ".yml"))
-

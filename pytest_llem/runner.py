@@ -187,9 +187,7 @@ class Runner:
                 " the rest is pending: mend the cause and go on with --lf"
             )
 
-    def _result(
-        self, experiment: Experiment, attempt: int, started_at: datetime, answer: Answer
-    ) -> Result:
+    def _result(self, experiment: Experiment, attempt: int, started_at: datetime, answer: Answer) -> Result:
         failure = answer.failure or self._not_measured(answer)
         backend = experiment.point.configuration.backend
         return Result(

@@ -7,15 +7,15 @@ campaign (what), state (what has run), executor and runner (how), analysis and r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 from pytest_llem import __version__
 from pytest_llem.analysis.observations import Expected, Observation
-from pytest_llem.analysis.summary import Summary, summarise
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.grid import Expansion, expand
 from pytest_llem.campaign.loader import LoadedCampaign, load
@@ -28,6 +28,9 @@ from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
 from pytest_llem.runner import Identity, Observer, Runner, identity
 from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
+
+if TYPE_CHECKING:
+    from pytest_llem.analysis.summary import Summary
 
 
 class NotReadyError(Exception):
@@ -259,6 +262,8 @@ class CampaignSession:
 
     def summarise(self) -> Summary:
         """Summarise what the run has so far, and write the summary's files."""
+        from pytest_llem.analysis.summary import summarise  # noqa: PLC0415 - numpy and scipy: not to collect
+
         campaign = self.campaign
         self.summary = summarise(
             self.observations.values(),
@@ -300,7 +305,11 @@ class CampaignSession:
         assert self.run is not None
         failed = self._runs.survey(self.info.run_id).having("failed")
         asked = {identity(experiment) for experiment in self.experiments}
-        return [self.run.results.read(self.run.results.folder / str(s.result)) for k, s in failed.items() if k in asked]
+        return [
+            self.run.results.read(self.run.results.folder / str(s.result))
+            for k, s in failed.items()
+            if k in asked
+        ]
 
     def _stored(self, key: Identity) -> Result:
         """Return a result of this run; the latest one, which several tests may ask for, without reading it."""

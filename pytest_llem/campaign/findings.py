@@ -63,11 +63,13 @@ class Findings:
     not_yet: dict[str, None] = field(default_factory=dict)
     written: set[str] = field(default_factory=set)
     v1_keys: set[str] = field(default_factory=set)
+    _kept: set[Problem] = field(default_factory=set)
 
     def problem(self, where: object, message: str) -> None:
         """Keep a problem, once; `where` is a mark or any text that leads to the place."""
         problem = Problem(str(where), message)
-        if problem not in self.problems:
+        if problem not in self._kept:
+            self._kept.add(problem)
             self.problems.append(problem)
 
     def stop(self, where: object, message: str) -> NoReturn:

@@ -147,7 +147,9 @@ class _Worker:
                     start_new_session=True,  # Ctrl-C is for pytest, which then tells the worker
                 )
         except OSError as error:
-            raise ExecutorError(f"services.{spec.name}.python: {self._python} does not start: {error}") from error
+            raise ExecutorError(
+                f"services.{spec.name}.python: {self._python} does not start: {error}"
+            ) from error
 
     @property
     def alive(self) -> bool:

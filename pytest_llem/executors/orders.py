@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.grid import Point
 from pytest_llem.campaign.schema import Campaign, Execution
-from pytest_llem.records import Configuration
+from pytest_llem.records import Configuration, Dataset
 from pytest_llem.worker.protocol import Order, Timeouts, WarmupPolicy
 from pytest_llem.worker.workload import read_prompts
 
@@ -17,26 +18,37 @@ RANDOM = "random:"
 LEAST_RUN_TIMEOUT_S = 600.0
 
 
+class Snapshot(NamedTuple):
+    """A hub model on disk: its folder beside the worker, and the commit that it is."""
+
+    folder: str
+    revision: str
+
+
 class OrderBook:
     """Writes the orders of one campaign.
 
     Args:
         campaign: the resolved campaign.
-        rootdir: where relative model folders and prompt files begin.
+        rootdir: where relative paths of models, datasets and prompts begin.
         backends: the specs by name.
-
-    Attributes:
-        snapshots: the folder of each hub model that has been fetched, by `model_name`.
     """
 
     def __init__(self, campaign: Campaign, rootdir: Path, backends: Mapping[str, BackendSpec]) -> None:
         self._campaign = campaign
         self._rootdir = rootdir
         self._backends = backends
-        self.snapshots: dict[str, str] = {}
 
-    def order(self, point: Point, *, experiment_id: str, launch: str, measured: bool = True) -> Order:
-        """Return the order for one experiment at this point."""
+    def order(
+        self,
+        point: Point,
+        *,
+        experiment_id: str,
+        launch: str,
+        snapshot: Snapshot | None,
+        measured: bool = True,
+    ) -> Order:
+        """Return the order for one experiment at this point; `snapshot` is its model if that is from a hub."""
         wanted = point.configuration
         engine = self._backends[wanted.backend].engine
         assert engine is not None, "a point whose backend has no engine was filtered"
@@ -45,8 +57,8 @@ class OrderBook:
             launch=launch,
             engine_key=point.engine_key,
             engine=engine,
-            model=self._model(wanted),
-            configuration=wanted,
+            model=snapshot.folder if snapshot else self._model(wanted),
+            configuration=wanted.model_copy(update={"dataset": self.dataset(wanted)}),
             prompts=self._prompts(wanted),
             warmup=warmup_policy(wanted, self._campaign.execution),
             window_s=self._campaign.window.seconds,
@@ -55,14 +67,27 @@ class OrderBook:
             measured=measured,
         )
 
-    def is_on_hub(self, wanted: Configuration) -> bool:
-        """Return whether the model must come from a hub: its backend loads models, and it is no folder here."""
-        spec = self._backends[wanted.backend]
-        return spec.loads_models and local_model(wanted.model_name, self._rootdir) is None
+    def hub_id(self, wanted: Configuration) -> str | None:
+        """Return the model's id on a hub, or None: it is a folder here, or a name that only its engine knows."""
+        on_hub = self._backends[wanted.backend].loads_models and not self._local_model(wanted)
+        return bare_name(wanted.model_name) if on_hub else None
+
+    def dataset(self, wanted: Configuration) -> Dataset | None:
+        """Return the dataset with the absolute path of one that is a folder or file here."""
+        dataset = wanted.dataset
+        path = self._local(dataset.name) if dataset else None
+        return dataset.model_copy(update={"name": str(path)}) if dataset and path else dataset
 
     def _model(self, wanted: Configuration) -> str:
-        local = local_model(wanted.model_name, self._rootdir)
-        return str(local) if local else self.snapshots.get(wanted.model_name, bare_name(wanted.model_name))
+        return str(self._local_model(wanted) or bare_name(wanted.model_name))
+
+    def _local_model(self, wanted: Configuration) -> Path | None:
+        path = self._local(bare_name(wanted.model_name))
+        return path if path and path.is_dir() else None
+
+    def _local(self, name: str) -> Path | None:
+        path = self._rootdir / Path(name).expanduser()
+        return path.resolve() if path.exists() else None
 
     def _prompts(self, wanted: Configuration) -> tuple[str, ...] | None:
         if wanted.prompts_file is None:
@@ -89,12 +114,6 @@ def warmup_policy(wanted: Configuration, execution: Execution) -> WarmupPolicy:
 def bare_name(model_name: str) -> str:
     """Return a model's name without the mark for random weights."""
     return model_name.removeprefix(RANDOM)
-
-
-def local_model(model_name: str, rootdir: Path) -> Path | None:
-    """Return the model's folder if it is one, absolute, else None: then it is a hub id."""
-    folder = rootdir / Path(bare_name(model_name)).expanduser()
-    return folder.resolve() if folder.is_dir() else None
 
 
 @functools.lru_cache(maxsize=8)

@@ -12,12 +12,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pytest_llem.analysis.estimates import MetricSummary
-from pytest_llem.analysis.summary import RowSummary, Summary
 from pytest_llem.campaign.document import resolve
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import METRICS
@@ -25,6 +23,10 @@ from pytest_llem.reporting.cells import Row, as_page, cells, columns_of, listed
 from pytest_llem.reporting.results_csv import RESULTS_CSV, ResultsCsv, experiment_row
 from pytest_llem.state.results import ResultStore
 from pytest_llem.state.run import RunInfo
+
+if TYPE_CHECKING:
+    from pytest_llem.analysis.estimates import MetricSummary
+    from pytest_llem.analysis.summary import RowSummary, Summary
 
 __all__ = [
     "CAMPAIGN_YAML",

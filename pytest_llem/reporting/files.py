@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from pytest_llem.analysis.summary import Summary
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import (
@@ -17,6 +17,9 @@ from pytest_llem.reporting.export import (
 )
 from pytest_llem.state.results import ResultStore
 from pytest_llem.state.run import RunInfo
+
+if TYPE_CHECKING:
+    from pytest_llem.analysis.summary import Summary
 
 SUMMARY_INTERVAL_S = 30.0
 """A summary is rewritten when a cycle is over, and no more often than this."""

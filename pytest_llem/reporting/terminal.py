@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from pytest_llem.analysis.summary import Summary
 from pytest_llem.campaign.grid import Expansion
 from pytest_llem.campaign.rules import Verdict
 from pytest_llem.records import Result
 from pytest_llem.reporting.digits import at_least
 from pytest_llem.reporting.headline import Headline, progress, time_left_s
 from pytest_llem.reporting.names import counted, shortened
-from pytest_llem.reporting.table import table
 from pytest_llem.state.run import Difference
+
+if TYPE_CHECKING:
+    from pytest_llem.analysis.summary import Summary
 
 __all__ = [
     "Headline",
@@ -22,7 +24,6 @@ __all__ = [
     "messages",
     "progress",
     "resuming",
-    "table",
     "time_left_s",
     "validation",
 ]

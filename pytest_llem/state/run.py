@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from pytest_llem.records import Record, Result
 from pytest_llem.state.manifest import Event, Journal, Key, Ledger, Status, finished_event, fold, new_event
-from pytest_llem.state.results import DamagedFileError, ResultStore, make_folder, storage
+from pytest_llem.state.results import DamagedFileError, ResultStore, StorageError, make_folder, storage
 
 RUN_SCHEMA_VERSION = 1
 """Raised when a field of `RunInfo` changes its meaning or goes."""

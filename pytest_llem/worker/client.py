@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 from types import TracebackType
+from typing import Self
 
 
 class Conversation:
@@ -32,7 +33,7 @@ class Conversation:
         """Yield the server's lines until it closes the connection."""
         return iter(self._lines)
 
-    def __enter__(self) -> Conversation:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -110,7 +110,7 @@ class Port:
 def main(order: LaunchOrder, connection: Connection, lifeline: Connection) -> None:
     """Load the engine and serve jobs until the server closes the pipe. Target of the launched process."""
     _send_output_to(order.log_path)
-    _die_with(lifeline)
+    die_with(lifeline)
     port = Port(connection)
     port.send("started")
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -141,13 +141,18 @@ def _serve(engine: Engine, job: Job, port: Port) -> None:
         raise EOFError
     passes = serving.run_window(job.window_s, job.window_passes)
     engine.drain()
-    port.send("served", None if not passes else Served(
-        warmup=report,
-        passes=passes,
-        prompt_sha256=prompts_sha256(first),
-        effective=engine.effective(),
-        memory_peak_bytes=engine.memory_peak_bytes(),
-    ))
+    port.send(
+        "served",
+        None
+        if not passes
+        else Served(
+            warmup=report,
+            passes=passes,
+            prompt_sha256=prompts_sha256(first),
+            effective=engine.effective(),
+            memory_peak_bytes=engine.memory_peak_bytes(),
+        ),
+    )
 
 
 def _kind_of(error: Exception) -> Literal["oom", "invalid_config", "engine"]:
@@ -161,7 +166,7 @@ def _kind_of(error: Exception) -> Literal["oom", "invalid_config", "engine"]:
 def _one_line(error: Exception) -> str:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     text = first if isinstance(error, EngineError) else f"{type(error).__name__}: {first}"
-    return text if len(text) <= 500 else text[:500] + "…"  # noqa: PLR2004
+    return text if len(text) <= 500 else text[:500] + "…"
 
 
 def _send_output_to(path: str) -> None:
@@ -173,7 +178,7 @@ def _send_output_to(path: str) -> None:
     os.close(log)
 
 
-def _die_with(lifeline: Connection) -> None:
+def die_with(lifeline: Connection) -> None:
     """End this process when the server is gone, even in the middle of a kernel: nothing outlives its session."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 

@@ -52,7 +52,7 @@ def _cuda_initialised() -> bool:
 
 
 def _observe() -> ParentState:
-    return ParentState(len(os.listdir("/proc/self/task")), _cuda_initialised())
+    return ParentState(len(os.listdir("/proc/self/task")), _cuda_initialised())  # noqa: PTH208 - as below
 
 
 STATE = _observe()

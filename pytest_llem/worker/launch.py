@@ -89,7 +89,7 @@ class EngineLaunch:
         kind: Kind,
         patience: Patience,
         client: socket.socket,
-        on_phase: Callable[[str], None] = lambda phase: None,
+        on_phase: Callable[[str], None] | None = None,
     ) -> Message:
         """Wait for a message of `kind`.
 
@@ -111,9 +111,9 @@ class EngineLaunch:
             if self._connection in ready:
                 message = self._receive()
                 heard_s = time.monotonic()
-                if message.kind == "phase":
+                if message.kind == "phase" and on_phase:
                     on_phase(message.body)
-                elif message.kind != "beat":
+                if message.kind not in ("phase", "beat"):
                     return self._expected(kind, message)
             elif self._process.sentinel in ready:
                 raise self._death()
@@ -193,5 +193,3 @@ def _kernel_oom_kills() -> int:
             return next((int(line.split()[1]) for line in counters if line.startswith("oom_kill ")), 0)
     except OSError:
         return 0
-
-

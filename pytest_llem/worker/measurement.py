@@ -166,9 +166,11 @@ def assemble(
             metrics.throughput(requests, window_s),
             metrics.latency(requests),
             _of_launch(launch),
-            {"memory_peak_bytes": metrics.known(
-                "memory_peak_bytes", served.memory_peak_bytes, "system", "the engine does not report it"
-            )},
+            {
+                "memory_peak_bytes": metrics.known(
+                    "memory_peak_bytes", served.memory_peak_bytes, "system", "the engine does not report it"
+                )
+            },
         ),
         effective=served.effective,
         flags=_flags(served),
@@ -190,4 +192,3 @@ def _of_launch(launch: Launch) -> dict[str, Quantity]:
 def _flags(served: Served) -> tuple[str, ...]:
     not_converged = served.warmup is not None and served.warmup.converged is False
     return ("warmup_not_converged",) if not_converged else ()
-

@@ -84,17 +84,23 @@ class EndLaunch(Record):
 
 
 class PrepareModel(Record):
-    """Check that a hub model can be had and fits on the disk; with `fetch` download it."""
+    """Find out whether and how a hub model can be had; with `fetch` download it.
+
+    Attributes:
+        weights: False asks for the architecture alone.
+        tokenizer: asks for the tokenizer of a model whose weights are not wanted.
+    """
 
     op: Literal["prepare_model"] = "prepare_model"
     name: str
     revision: str | None = None
     weights: bool = True
+    tokenizer: bool = False
     fetch: bool = False
 
 
 class PrepareDataset(Record):
-    """Check that a dataset can be had; with `fetch` download it."""
+    """Find out whether a dataset can be had; with `fetch` download it."""
 
     op: Literal["prepare_dataset"] = "prepare_dataset"
     dataset: Dataset

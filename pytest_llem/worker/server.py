@@ -115,5 +115,3 @@ class WorkerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         with self._busy:
             self._bench.end_launch()
         return Done()
-
-

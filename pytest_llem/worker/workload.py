@@ -172,6 +172,15 @@ def dataset_source(dataset: Dataset) -> Source:
     return Source(known.path, dataset.subset or known.subset, split, dataset.column or known.column)
 
 
+def load_arguments(dataset: Dataset) -> dict[str, str | None]:
+    """Return what the package `datasets` takes to find a dataset: on its hub, in a folder, or in one file."""
+    source = dataset_source(dataset)
+    path = Path(source.path)
+    if path.is_file():
+        return {"path": str(path.parent), "data_files": path.name, "name": source.subset}
+    return {"path": source.path, "name": source.subset}
+
+
 def dataset_prompts(dataset: Dataset, count: int) -> list[str]:
     """Return the first `count` texts of a dataset, or all it has if they are fewer.
 
@@ -186,7 +195,7 @@ def dataset_prompts(dataset: Dataset, count: int) -> list[str]:
             f"the dataset {dataset.name} needs the package datasets: pip install 'pytest-llem[datasets]'"
         ) from None
     try:
-        rows = datasets.load_dataset(source.path, source.subset, split=source.split)
+        rows = datasets.load_dataset(**load_arguments(dataset), split=source.split)
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise EngineError(f"the dataset {dataset.name} cannot be loaded: {reason}") from error

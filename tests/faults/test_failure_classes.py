@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from runs import results_of, workers_alive
 
 Campaign = Callable[..., Path]

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+from runs import results_of, run_folders, summary
 
 from pytest_llem.state.manifest import fold
-from runs import results_of, run_folders, summary
 
 Campaign = Callable[..., Path]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-
 from runs import completed, events, workers_alive
 
 Campaign = Callable[..., Path]

@@ -8,13 +8,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import venv
 from collections.abc import Callable
 from functools import cache
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import pytest
-
 from conftest import TOY
 from runs import results_of
 
@@ -188,5 +189,34 @@ def test_the_timeout_ends_a_warmup(found: Found, measure: Measure) -> None:
 @pytest.mark.key("services.*.env")
 def test_the_service_has_its_own_environment(found: Found, measure: Measure) -> None:
     """A variable of services.<backend>.env reaches the engine."""
-    changed = measure("services.abacus.env={ABACUS_WOOD: ash}", "execution.warmup_timeout_seconds=0")
+    changed = measure("services.abacus.env={ABACUS_WOOD: ash}")
     assert [every["plain"]["effective"]["wood"] for every in (found, changed)] == ["oak", "ash"]
+
+
+@pytest.fixture
+def other_python(tmp_path: Path) -> Path:
+    """Return the interpreter of an environment that has what a worker needs, the abacus, and nothing else."""
+    venv.create(tmp_path, symlinks=True, with_pip=False)
+    (library,) = tmp_path.glob("lib/python*/site-packages")
+    (library / "abacus").symlink_to(TOY / "abacus")
+    for name in WORKER_NEEDS:
+        there = distribution(name)
+        for entry in {file.parts[0] for file in there.files or ()} - {"..", "__pycache__"}:
+            (library / entry).symlink_to(Path(str(there.locate_file(entry))))
+    return tmp_path / "bin" / "python"
+
+
+WORKER_NEEDS = (
+    *("pydantic", "pydantic-core", "annotated-types", "typing-extensions", "typing-inspection"),
+    *("psutil", "nvidia-ml-py", "numpy"),
+)
+
+
+@pytest.mark.key("services.*.python")
+def test_a_backend_may_have_its_own_interpreter(found: Found, measure: Measure, other_python: Path) -> None:
+    """The engine runs in the environment of services.<backend>.python, which needs no pytest and no install."""
+    elsewhere = measure(f"services.abacus.python={other_python}")
+    assert found["plain"]["effective"]["interpreter"] == sys.executable
+    assert elsewhere["plain"]["effective"]["interpreter"] == str(other_python)
+    lacking = subprocess.run([other_python, "-c", "import pytest"], capture_output=True, check=False)
+    assert b"ModuleNotFoundError" in lacking.stderr

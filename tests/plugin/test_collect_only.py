@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from runs import run_folders
 
 Campaign = Callable[..., Path]
@@ -47,11 +46,15 @@ def test_it_leaves_an_older_run_as_it_is(pytester: pytest.Pytester, campaign: Ca
     """With `--lf` it says what a resume would do, and does not touch the run."""
     campaign()
     pytester.runpytest_subprocess("--campaign=grid.yaml", "--deselect", "grid.yaml::abacus-batch_size-2-c2")
-    before = {path: path.read_bytes() for path in files_below(run_folders(pytester.path)[0]) if path.is_file()}
+    before = {
+        path: path.read_bytes() for path in files_below(run_folders(pytester.path)[0]) if path.is_file()
+    }
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--collect-only", "--lf")
     done.stdout.fnmatch_lines(["*Resuming: 1 remaining (3 completed, 0 failed)*"])
     assert done.stdout.str().count("<ExperimentItem ") == 1
-    assert {path: path.read_bytes() for path in files_below(run_folders(pytester.path)[0]) if path.is_file()} == before
+    assert {
+        path: path.read_bytes() for path in files_below(run_folders(pytester.path)[0]) if path.is_file()
+    } == before
 
 
 def test_ids_are_plain(pytester: pytest.Pytester, campaign: Campaign) -> None:
@@ -62,7 +65,7 @@ def test_ids_are_plain(pytester: pytest.Pytester, campaign: Campaign) -> None:
 
 
 def test_the_least_duration_counts_windows_and_gaps(pytester: pytest.Pytester, campaign: Campaign) -> None:
-    """"at least" is windows plus gaps: 4 windows of 1 h and 3 gaps of 1 h are 7 h."""
+    """At least, the header says: windows plus gaps; windows plus gaps: 4 windows of 1 h and 3 gaps of 1 h are 7 h."""
     path = campaign(execution="seed: 1")
     text = path.read_text().replace("seconds: 0, passes", "seconds: 3600, passes")
     path.write_text(text.replace("gap_seconds: 0", "gap_seconds: 3600"))

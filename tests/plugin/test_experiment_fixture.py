@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from runs import completed
 
 Campaign = Callable[..., Path]
@@ -33,7 +32,9 @@ def test_a_users_test_runs_once_for_each_experiment(pytester: pytest.Pytester, c
 def test_an_experiment_is_measured_once_a_session(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """The campaign's own items and two tests of the user's share one measurement."""
     campaign()
-    pytester.makepyfile(test_budget=BUDGET.format(rate=1) + BUDGET.replace("test_", "test_too_").format(rate=1))
+    pytester.makepyfile(
+        test_budget=BUDGET.format(rate=1) + BUDGET.replace("test_", "test_too_").format(rate=1)
+    )
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "grid.yaml", "test_budget.py")
     done.assert_outcomes(passed=20)
     assert len(completed(pytester.path)) == 4
@@ -45,7 +46,9 @@ def test_a_failed_assertion_is_judged_again_without_measuring(
     """Measured but over budget is completed: --lf judges again with the stored numbers."""
     campaign()
     pytester.makepyfile(test_budget=BUDGET.format(rate=1e12))
-    pytester.runpytest_subprocess("--campaign=grid.yaml", "test_budget.py").assert_outcomes(passed=4, failed=4)
+    pytester.runpytest_subprocess("--campaign=grid.yaml", "test_budget.py").assert_outcomes(
+        passed=4, failed=4
+    )
     pytester.makepyfile(test_budget=BUDGET.format(rate=1))
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "test_budget.py", "--lf")
     assert done.ret == 0

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from runs import completed, results_of, rows, run_folders, summary, workers_alive
 
 Campaign = Callable[..., Path]
 
 
-def test_it_measures_every_configuration_in_every_cycle(pytester: pytest.Pytester, campaign: Campaign) -> None:
+def test_it_measures_every_configuration_in_every_cycle(
+    pytester: pytest.Pytester, campaign: Campaign
+) -> None:
     """Two configurations over two cycles are four items, four results, and a table of two rows."""
     campaign()
     done = pytester.runpytest_subprocess("--campaign=grid.yaml")
@@ -20,7 +21,9 @@ def test_it_measures_every_configuration_in_every_cycle(pytester: pytest.Pyteste
     assert done.ret == 0
     assert len(set(completed(pytester.path))) == 4
     assert [row["n"] for row in summary(pytester.path)["rows"]] == [2, 2]
-    done.stdout.fnmatch_lines(["*Generated 2 configurations: 2 valid, 0 filtered, 0 warned; 2 cycles = 4 exp*"])
+    done.stdout.fnmatch_lines(
+        ["*Generated 2 configurations: 2 valid, 0 filtered, 0 warned; 2 cycles = 4 exp*"]
+    )
 
 
 def test_both_spellings_share_one_cache(pytester: pytest.Pytester, campaign: Campaign) -> None:
@@ -104,7 +107,11 @@ def test_nothing_runs_on_after_the_session(pytester: pytest.Pytester, campaign: 
         ("missing.yaml", None, "*missing.yaml*"),
         ("empty.yaml", "", "*empty.yaml*empty*"),
         ("list.yaml", "- 1\n", "*list.yaml:1:1*"),
-        ("typo.yaml", "campaign_name: x\ngrid: {backends: [pytorch], sharde: {}}\n", "*typo.yaml:2:*grid.sharde*"),
+        (
+            "typo.yaml",
+            "campaign_name: x\ngrid: {backends: [pytorch], sharde: {}}\n",
+            "*typo.yaml:2:*grid.sharde*",
+        ),
         ("type.yaml", "campaign_name: x\nexecution: {cycles: many}\n", "*type.yaml:2:*execution.cycles*"),
         (
             "none.yaml",
@@ -113,8 +120,7 @@ def test_nothing_runs_on_after_the_session(pytester: pytest.Pytester, campaign: 
         ),
         (
             "huge.yaml",
-            "campaign_name: x\nmodel: m\nexecution: {max_experiments: 3}\n"
-            "grid: {backends: [pytorch], shared: {batch_size: [1, 2]}}\n",
+            "campaign_name: x\nmodel: m\nexecution: {max_experiments: 3}\ngrid: {backends: [pytorch]}\n",
             "*max_experiments*",
         ),
     ],

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from runs import completed, events, results_of, run_folders, summary
 
 Campaign = Callable[..., Path]
@@ -73,7 +72,9 @@ def test_renamed_ids_rerun_nothing(pytester: pytest.Pytester, campaign: Campaign
     """A second model puts the model into every id, and what was measured stays measured."""
     path = campaign()
     run(pytester)
-    path.write_text(path.read_text().replace("backends: [abacus]", "backends: [abacus]\n  models: [beads, pearls]"))
+    path.write_text(
+        path.read_text().replace("backends: [abacus]", "backends: [abacus]\n  models: [beads, pearls]")
+    )
     done = run(pytester, "--lf")
     done.assert_outcomes(passed=4, deselected=4)
     assert any("pearls" in name for name in completed(pytester.path))

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from runs import completed, events, launches, results_of
 
 Campaign = Callable[..., Path]
@@ -39,7 +38,10 @@ def order(pytester: pytest.Pytester, *options: str) -> list[str]:
         (["--force-cold-start"], 12),
         (["--campaign-set", "cold_start.force_cold_start=true"], 12),
         (["--campaign-set", "cold_start.force_cold_start=true", "--no-force-cold-start"], 4),
-        (["--campaign-set", "execution.recycle_cycles=0", "--campaign-set", "execution.structure=grouped"], 2),
+        (
+            ["--campaign-set", "execution.recycle_cycles=0", "--campaign-set", "execution.structure=grouped"],
+            2,
+        ),
     ],
 )
 def test_launches_are_counted(
