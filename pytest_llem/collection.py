@@ -43,7 +43,7 @@ class ExperimentItem(pytest.Function):
             yield self, pytest.mark.campaign(**marker_arguments(self.experiment)).mark
         yield from super().iter_markers_with_node(name)
 
-    def repr_failure(  # type: ignore[override] - as pytest.Function itself does it
+    def repr_failure(  # type: ignore[override]
         self, excinfo: pytest.ExceptionInfo[BaseException]
     ) -> Any:
         """Show class, message and log tail of a failed experiment instead of our own call stack."""

@@ -58,6 +58,7 @@ class Display:
         lines += terminal.validation(expansion, cycles=session.campaign.execution.cycles, least_s=least_s)
         lines += [f"note: {note}" for note in (*session.loaded.notes, *expansion.notes)]
         lines += self._order_lines()
+        lines.append(f"executor: {session.executor_name} (child processes of this session)")
         return lines + self._run_lines()
 
     def _order_lines(self) -> list[str]:
@@ -111,7 +112,7 @@ class Display:
 
     def phase(self, what: str, phase: str) -> None:
         """See `Observer`."""
-        self._status_line(f"{what}: {phase}")
+        self._status_line(f"{what}: {phase}" if phase else "")
 
     def _status_line(self, text: str) -> None:
         """Show a line that the next one overwrites; only a terminal sees it."""
@@ -120,8 +121,12 @@ class Display:
             return
         if text and not self._has_status_line:
             reporter.ensure_newline()
+        elif not text and not self._has_status_line:
+            return
         width = shutil.get_terminal_size().columns - 1
         reporter.rewrite(text[:width], erase=True)
+        if not text:
+            reporter.write("\r")  # what comes next begins at the left
         self._has_status_line = bool(text)
 
     def status(self, report: Any) -> tuple[str, str, str] | None:
@@ -150,7 +155,6 @@ class Display:
         if reporter is None or self._verbosity != 0:
             return
         self._status_line("")
-        reporter.ensure_newline()
         reporter.write_line(
             terminal.progress(
                 headline,

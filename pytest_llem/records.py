@@ -17,6 +17,10 @@ RESULT_SCHEMA_VERSION = 1
 """Raised when a field of `Result` changes its meaning or goes; a new optional field does not raise it."""
 
 
+RANDOM_WEIGHTS = "random:"
+"""Before a `model_name`: that architecture with random weights."""
+
+
 class Record(BaseModel):
     """An immutable value that refuses keys it does not know."""
 

@@ -6,6 +6,7 @@ be right any more (the disk is full, failure after failure) does `CampaignStoppe
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -16,7 +17,7 @@ from pytest_llem.campaign.schedule import Condition, EndLaunch, Experiment, Gap,
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.executors.base import Executor, ExecutorError, PreparationFailed
 from pytest_llem.executors.hub import Hub
-from pytest_llem.executors.orders import OrderBook
+from pytest_llem.executors.orders import OrderBook, Supplies
 from pytest_llem.records import MEASURED_ENERGY, Failure, Result
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.results import StorageError, atomic_write
@@ -38,7 +39,7 @@ class Observer(Protocol):
         """A gap: `left_s` seconds to go, 0 when it is over."""
 
     def phase(self, what: str, phase: str) -> None:
-        """An experiment, a launch or a download enters a phase."""
+        """An experiment, a launch or a download enters a phase; an empty one when it is over."""
 
 
 class Runner:
@@ -85,10 +86,13 @@ class Runner:
     def check_hub(self, *, fetch: bool) -> list[str]:
         """Check, and with `fetch` download, what the plan needs from a hub; return one sentence a problem."""
         points = {stop.experiment.point.spec_hash: stop.experiment.point for stop in self._stops.values()}
-        return self._hub.check(points.values(), fetch=fetch)
+        try:
+            return self._hub.check(points.values(), fetch=fetch)
+        finally:
+            self._observer.phase("hub", "")
 
     def prepare(self, experiment: Experiment) -> None:
-        """Carry out what stands before an experiment: gaps, the end of the old launch, conditioning.
+        """Carry out what stands before an experiment: downloads, gaps, the end of the old launch, conditioning.
 
         Raises:
             CampaignStopped: too many experiments in a row have failed.
@@ -99,6 +103,8 @@ class Runner:
         self._prepared.add(key)
         self._stop_if_hopeless()
         self._gap_s = 0.0
+        with contextlib.suppress(ExecutorError):  # the experiment itself tries again, and says what is wrong
+            self._hub.ensure(experiment.point)
         for step in self._stops[key].before:
             match step:
                 case Gap():
@@ -131,10 +137,13 @@ class Runner:
         backend = experiment.point.configuration.backend
         launch = self._launch_id(self._stops[identity(experiment)].launch)
         try:
-            self._hub.ensure(experiment.point)
-            order = self._orders.order(experiment.point, experiment_id=experiment.id, launch=launch)
+            supplies = self._hub.ensure(experiment.point)
+            order = self._orders.order(
+                experiment.point, experiment_id=experiment.id, launch=launch, supplies=supplies
+            )
             self._live_backend = backend
-            return self._executor.dispatch(backend, order, lambda phase: self._show(experiment.id, phase))
+            answer = self._executor.dispatch(backend, order, lambda phase: self._show(experiment.id, phase))
+            return _with_revision(answer, supplies)
         except PreparationFailed as error:
             return Answer(failure=Failure(kind="invalid_config", message=str(error)))
         except ExecutorError as error:
@@ -146,11 +155,15 @@ class Runner:
         """Run one unmeasured pass in a launch of its own, so that the first experiment is no colder."""
         name = f"conditioning before {stop.experiment.id}"
         try:
-            self._hub.ensure(stop.experiment.point)
+            supplies = self._hub.ensure(stop.experiment.point)
         except ExecutorError:
             return  # the experiment itself will say so
         order = self._orders.order(
-            stop.experiment.point, experiment_id=name, launch=self._launch_id(0), measured=False
+            stop.experiment.point,
+            experiment_id=name,
+            launch=self._launch_id(0),
+            supplies=supplies,
+            measured=False,
         )
         backend = stop.experiment.point.configuration.backend
         self._live_backend = backend
@@ -236,6 +249,17 @@ class Runner:
                 atomic_write(path.with_suffix(".log"), log.encode())
         except StorageError as error:
             raise CampaignStopped(str(error)) from error
+
+
+def _with_revision(answer: Answer, supplies: Supplies) -> Answer:
+    """Return the answer with the commit of a model from a hub; the engine sees a folder and does not know it."""
+    if answer.measurement is None:
+        return answer
+    revision = supplies.model.revision if supplies.model else None
+    effective = answer.measurement.effective | {"model_revision": revision}
+    return answer.model_copy(
+        update={"measurement": answer.measurement.model_copy(update={"effective": effective})}
+    )
 
 
 Identity = tuple[str, int]

@@ -118,6 +118,9 @@ class CampaignSession:
 
     # --- Before anything runs ---
 
+    executor_name = LocalExecutor.name
+    """Where experiments run; `auto` has no other choice yet."""
+
     @property
     def difference(self) -> Difference | None:
         """What an edit of the campaign changed since the latest session of the run that is continued."""

@@ -70,8 +70,8 @@ def campaign(pytester: pytest.Pytester, toy: Path) -> Callable[..., Path]:
             "campaign_name: toy\nmodel: beads\n"
             "defaults: {max_input_tokens: 4, max_output_tokens: 4, num_input_prompts: 20, warmup: {enabled: false}}\n"
             "window: {seconds: 0, passes: 1}\n"
-            f"grid:\n{textwrap.indent(grid, '  ')}"
-            f"execution:\n{textwrap.indent(settings, '  ')}"
+            f"grid:\n{textwrap.indent(grid.strip(), '  ')}\n"
+            f"execution:\n{textwrap.indent(settings.strip(), '  ')}\n"
         )
         path = pytester.path / name
         path.write_text(text + textwrap.dedent(more))

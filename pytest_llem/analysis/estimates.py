@@ -92,12 +92,19 @@ def _gather(blocks: Sequence[Block], metric: str) -> _Gathered:
     values = [[one.values[place] for one in block] for block in known]
     sources = {one.sources[place] for block in known for one in block}
     if len(sources) > 1:
-        note = f"values from {' and '.join(sorted(sources))}: different sources have no common mean"
-        return _Gathered(metric, "mixed", len(known), Sample((), logarithmic=True), note)
+        mixed = f"values from {' and '.join(sorted(sources))}: different sources have no common mean"
+        return _Gathered(metric, "mixed", len(known), Sample((), logarithmic=True), mixed)
     positive = all(value > 0 for block in values for value in block)
     sample = _sample(values, logarithmic=METRICS[metric].logarithmic and positive)
     source = sources.pop() if sources else "unavailable"
-    return _Gathered(metric, source, len(known), sample, _note(metric, len(known), len(blocks), positive))
+    note = _note(metric, len(known), len(blocks), positive) if known else _reason(blocks, place)
+    return _Gathered(metric, source, len(known), sample, note)
+
+
+def _reason(blocks: Sequence[Block], place: int) -> str | None:
+    """Return why a metric has no value at all, if all cycles say the same."""
+    reasons = {one.reasons[place] for block in blocks for one in block}
+    return reasons.pop() if len(reasons) == 1 else None
 
 
 def _sample(values: Sequence[Sequence[float]], *, logarithmic: bool) -> Sample:

@@ -47,6 +47,7 @@ class Observation:
         devices: UUIDs of the GPUs whose energy was read.
         values: one a metric, in the order and units of `METRICS`; NaN where there is none.
         sources: of the values, in the same order.
+        reasons: why a value is not there, in the same order; None where it is.
     """
 
     configuration: str
@@ -62,6 +63,7 @@ class Observation:
     devices: tuple[str, ...]
     values: array[float]
     sources: tuple[Source, ...]
+    reasons: tuple[str | None, ...]
 
     @classmethod
     def of(cls, result: Result) -> Observation:
@@ -82,6 +84,7 @@ class Observation:
             devices=_shared(_devices(measurement)),
             values=array("d", (math.nan if q is None or q.value is None else q.value for q in quantities)),
             sources=_shared(tuple("unavailable" if q is None else q.source for q in quantities)),
+            reasons=_shared(tuple(q.note if q and q.value is None else None for q in quantities)),
         )
 
     @property

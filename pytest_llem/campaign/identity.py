@@ -20,10 +20,7 @@ from pydantic import TypeAdapter
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Execution, Window
-from pytest_llem.records import Configuration
-
-RANDOM_WEIGHTS = "random:"
-"""Before a model's name: its architecture with random weights."""
+from pytest_llem.records import RANDOM_WEIGHTS, Configuration
 
 POINT_ID_BYTES = 108
 """Longest id of a point. With `-c` and a cycle of ten digits it stays within the 120 bytes of a node id."""
@@ -114,14 +111,16 @@ def twin_hash(equal: str, config_name: str) -> str:
 def engine_key(configuration: Configuration, spec: BackendSpec) -> str:
     """Return 12 hex digits that stand for what the engine loads.
 
-    Two configurations with one key can be served by one launch. The seed is in it for random weights only,
-    which it initialises.
+    Two configurations with one key can be served by one launch.
     """
     per_call = spec.parameters.per_call
     loaded = {name: value for name, value in configuration.parameters.items() if name not in per_call}
-    model = configuration.model_name
-    seed = configuration.random_seed if model.startswith(RANDOM_WEIGHTS) else None
-    fields = (configuration.backend, model, seed, configuration.gpus, configuration.fp_precision)
+    fields = (
+        configuration.backend,
+        configuration.model_name,
+        configuration.gpus,
+        configuration.fp_precision,
+    )
     return _digest(repr(fields), _canonical(loaded))[:12]
 
 

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 
 from pytest_llem.campaign.drafts import Draft
-from pytest_llem.campaign.identity import RANDOM_WEIGHTS
 from pytest_llem.campaign.schema import Scalar
+from pytest_llem.records import RANDOM_WEIGHTS
 
 ALWAYS = ("backend", "model", "config_name")
 """Axes that every campaign has; no other axis gets one of these names."""

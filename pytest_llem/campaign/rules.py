@@ -13,8 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from pytest_llem.backends.base import BackendSpec, Parameters
 from pytest_llem.backends.sampling import resolve
-from pytest_llem.campaign.identity import RANDOM_WEIGHTS, Files, model_config
-from pytest_llem.records import Configuration
+from pytest_llem.campaign.identity import Files, model_config
+from pytest_llem.records import RANDOM_WEIGHTS, Configuration
 
 Verdict = Literal["valid", "filtered", "warned"]
 

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from pytest_llem.campaign.grid import Point
-from pytest_llem.executors.base import Executor, ExecutorError, OnPhase, PreparationFailed
-from pytest_llem.executors.orders import OrderBook, Snapshot
+from pytest_llem.executors.base import Executor, ExecutorError, OnPhase
+from pytest_llem.executors.orders import OrderBook, Snapshot, Supplies
 from pytest_llem.worker.protocol import Preparation, PrepareDataset, PrepareModel
 
 
@@ -35,7 +35,8 @@ class Hub:
         self._executor = executor
         self._orders = orders
         self._on_phase = on_phase
-        self._there: dict[_Need, Snapshot | None] = {}
+        self._models: dict[_Need, Snapshot] = {}
+        self._texts: dict[_Need, tuple[str, ...]] = {}
 
     def check(self, points: Iterable[Point], *, fetch: bool) -> list[str]:
         """Check access, size and free disk of everything that the points need, and with `fetch` download it.
@@ -46,69 +47,78 @@ class Hub:
             One sentence a problem.
         """
         needs = dict.fromkeys(need for point in points for need in self._lacking(point))
-        absent: dict[_Need, dict[str, Any]] = {}
-        problems: dict[str, None] = {}
-        for need in needs:
-            try:
-                facts = self._ask(need, fetch=False)
-            except ExecutorError as error:
-                problems[str(error)] = None
-            else:
-                absent |= {} if need in self._there else {need: facts}
-        problems |= dict.fromkeys(_too_large(absent))
-        if not problems and fetch:
-            problems |= dict.fromkeys(self._fetch(absent))
-        return list(problems)
+        try:
+            for backend in dict.fromkeys(need.backend for need in needs):
+                self._executor.service(backend)
+        except ExecutorError as error:
+            return [str(error)]
+        facts, problems = self._ask_for_all(needs, fetch=False)
+        absent = {need: facts[need] for need in facts if not self._has(need)}
+        problems += _too_large(absent)
+        if fetch and not problems:
+            _, problems = self._ask_for_all(absent, fetch=True)
+        return list(dict.fromkeys(problems))
 
-    def ensure(self, point: Point) -> Snapshot | None:
-        """Fetch what a point needs and does not have yet; return where its model lies if it is from a hub.
+    def ensure(self, point: Point) -> Supplies:
+        """Fetch what a point needs and does not have yet, and return it.
 
         Raises:
             PreparationFailed: it cannot be had.
         """
         for need in self._lacking(point):
             self._ask(need, fetch=True)
-        model = self._model(point)
-        return self._there[model] if model else None
+        model, dataset = self._model(point), self._dataset(point)
+        return Supplies(self._models[model] if model else None, self._texts[dataset] if dataset else None)
 
-    def _fetch(self, needs: Iterable[_Need]) -> list[str]:
-        problems = []
+    def _ask_for_all(
+        self, needs: Iterable[_Need], *, fetch: bool
+    ) -> tuple[dict[_Need, dict[str, Any]], list[str]]:
+        """Return the facts by need, and a sentence for each that cannot be had."""
+        facts, problems = {}, []
         for need in needs:
             try:
-                self._ask(need, fetch=True)
-            except PreparationFailed as error:
+                facts[need] = self._ask(need, fetch=fetch)
+            except ExecutorError as error:
                 problems.append(str(error))
-        return problems
+        return facts, problems
 
     def _lacking(self, point: Point) -> list[_Need]:
         needs = [self._model(point), self._dataset(point)]
-        return [need for need in needs if need is not None and need not in self._there]
+        return [need for need in needs if need is not None and not self._has(need)]
+
+    def _has(self, need: _Need) -> bool:
+        return need in self._models or need in self._texts
 
     def _model(self, point: Point) -> _Need | None:
         wanted = point.configuration
         name = self._orders.hub_id(wanted)
         if name is None:
             return None
+        has_weights = name == wanted.model_name
+        has_texts = wanted.dataset is not None or wanted.prompts_file is not None
         model = PrepareModel(
             name=name,
             revision=wanted.parameters.get("revision"),
-            weights=name == wanted.model_name,
-            tokenizer=wanted.dataset is not None or wanted.prompts_file is not None,
+            weights=has_weights,
+            tokenizer=has_texts and not has_weights,
         )
         return _Need(wanted.backend, model)
 
     def _dataset(self, point: Point) -> _Need | None:
         dataset = self._orders.dataset(point.configuration)
-        return _Need(point.configuration.backend, PrepareDataset(dataset=dataset)) if dataset else None
+        if dataset is None:
+            return None
+        count = point.configuration.num_input_prompts
+        return _Need(point.configuration.backend, PrepareDataset(dataset=dataset, count=count))
 
     def _ask(self, need: _Need, *, fetch: bool) -> dict[str, Any]:
         """Have the worker check or fetch something, and note it if it is there now."""
         request = need.what.model_copy(update={"fetch": fetch})
         facts = self._executor.prepare(need.backend, request, self._on_phase)
         if "path" in facts:
-            self._there[need] = Snapshot(facts["path"], facts["revision"])
-        elif fetch:
-            self._there[need] = None
+            self._models[need] = Snapshot(facts["path"], facts["revision"])
+        elif "texts" in facts:
+            self._texts[need] = tuple(facts["texts"])
         return facts
 
 

@@ -95,14 +95,20 @@ class LocalExecutor:
     def prepare(self, backend: str, request: Preparation, on_phase: OnPhase) -> dict[str, Any]:
         """See `Executor`."""
         self.service(backend)
-        for reply in self._workers[backend].ask(request):
-            if isinstance(reply, Event):
-                on_phase(f"{reply.phase} {request.name}")
-            elif isinstance(reply, Done):
-                if reply.problem:
-                    raise PreparationFailed(reply.problem)
-                return reply.facts
-        raise PreparationFailed(f"the worker of {backend} gave no answer about {request.name}")
+        try:
+            with contextlib.closing(self._workers[backend].ask(request)) as replies:
+                for reply in replies:
+                    if isinstance(reply, Event):
+                        on_phase(f"{reply.phase} {request.name}")
+                    elif isinstance(reply, Done):
+                        if reply.problem:
+                            raise PreparationFailed(reply.problem)
+                        return reply.facts
+            raise ConnectionError("it closed the connection")
+        except ConnectionError as error:
+            raise ExecutorError(
+                f"the worker of {backend} gave no answer about {request.name}: {error}"
+            ) from error
 
     def close(self) -> None:
         """See `Executor`."""

@@ -10,11 +10,10 @@ from typing import NamedTuple
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.grid import Point
 from pytest_llem.campaign.schema import Campaign, Execution
-from pytest_llem.records import Configuration, Dataset
+from pytest_llem.records import RANDOM_WEIGHTS, Configuration, Dataset
 from pytest_llem.worker.protocol import Order, Timeouts, WarmupPolicy
 from pytest_llem.worker.workload import read_prompts
 
-RANDOM = "random:"
 LEAST_RUN_TIMEOUT_S = 600.0
 
 
@@ -23,6 +22,13 @@ class Snapshot(NamedTuple):
 
     folder: str
     revision: str
+
+
+class Supplies(NamedTuple):
+    """What came from elsewhere for one point: its model if that is on a hub, the texts of its dataset."""
+
+    model: Snapshot | None
+    texts: tuple[str, ...] | None
 
 
 class OrderBook:
@@ -45,10 +51,10 @@ class OrderBook:
         *,
         experiment_id: str,
         launch: str,
-        snapshot: Snapshot | None,
+        supplies: Supplies,
         measured: bool = True,
     ) -> Order:
-        """Return the order for one experiment at this point; `snapshot` is its model if that is from a hub."""
+        """Return the order for one experiment at this point."""
         wanted = point.configuration
         engine = self._backends[wanted.backend].engine
         assert engine is not None, "a point whose backend has no engine was filtered"
@@ -57,9 +63,11 @@ class OrderBook:
             launch=launch,
             engine_key=point.engine_key,
             engine=engine,
-            model=snapshot.folder if snapshot else self._model(wanted),
-            configuration=wanted.model_copy(update={"dataset": self.dataset(wanted)}),
-            prompts=self._prompts(wanted),
+            model=supplies.model.folder if supplies.model else self._model(wanted),
+            configuration=wanted,
+            prompts=supplies.texts
+            if wanted.prompts_file is None
+            else _texts(self._rootdir / wanted.prompts_file),
             warmup=warmup_policy(wanted, self._campaign.execution),
             window_s=self._campaign.window.seconds,
             window_passes=self._campaign.window.passes,
@@ -86,13 +94,11 @@ class OrderBook:
         return path if path and path.is_dir() else None
 
     def _local(self, name: str) -> Path | None:
-        path = self._rootdir / Path(name).expanduser()
-        return path.resolve() if path.exists() else None
-
-    def _prompts(self, wanted: Configuration) -> tuple[str, ...] | None:
-        if wanted.prompts_file is None:
+        try:
+            path = (self._rootdir / Path(name).expanduser()).resolve()
+            return path if path.exists() else None
+        except (OSError, RuntimeError):  # no path at all: too long, no such user
             return None
-        return _texts(self._rootdir / wanted.prompts_file)
 
     def _timeouts(self, backend: str) -> Timeouts:
         execution = self._campaign.execution
@@ -113,7 +119,7 @@ def warmup_policy(wanted: Configuration, execution: Execution) -> WarmupPolicy:
 
 def bare_name(model_name: str) -> str:
     """Return a model's name without the mark for random weights."""
-    return model_name.removeprefix(RANDOM)
+    return model_name.removeprefix(RANDOM_WEIGHTS)
 
 
 @functools.lru_cache(maxsize=8)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from pytest_llem.campaign.document import resolve
+from pytest_llem.campaign.scalars import resolve
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import METRICS
 from pytest_llem.reporting.cells import Row, as_page, cells, columns_of, listed

@@ -138,7 +138,7 @@ def _lay_out(
     for place, row in enumerate(rows):
         cells = [cell for column in columns for cell in _cells(row, column, second, stacked=stacked)]
         is_apart = stacked and place < len(rows) - 1
-        laid_out.add_row(_label(row), f"{row.n} of {row.of}", *cells)
+        laid_out.add_row(Text(row.label), f"{row.n} of {row.of}", *cells)
         if is_apart:
             laid_out.add_row()
     return laid_out
@@ -147,15 +147,6 @@ def _lay_out(
 def _header(column: _Column, rows: Sequence[RowSummary]) -> str:
     is_modelled = any(row.metrics[column.metric].source == "model" for row in rows)
     return f"{'~modelled ' if is_modelled else ''}{column.title}\n{column.unit}"
-
-
-def _label(row: RowSummary) -> Text:
-    text = Text(row.label)
-    for flag, count in row.flags.items():
-        text.append(f"\n! {flag} ({count})", "yellow")
-    for kind, count in row.failures.items():
-        text.append(f"\nfailed: {kind} ({count})", "red")
-    return text
 
 
 def _cells(row: RowSummary, column: _Column, second: str | None, *, stacked: bool) -> list[Text]:
@@ -206,7 +197,7 @@ def _has_second_interval(rows: Sequence[RowSummary], metric: str) -> bool:
 
 
 def _label_width(rows: Sequence[RowSummary]) -> int:
-    return max((cell_len(line) for row in rows for line in _label(row).plain.split("\n")), default=0)
+    return max((cell_len(line) for row in rows for line in row.label.split("\n")), default=0)
 
 
 def _widest(laid_out: Table) -> int:

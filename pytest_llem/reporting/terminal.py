@@ -72,7 +72,17 @@ def difference(found: Difference) -> list[str]:
 
 def messages(summary: Summary) -> list[str]:
     """Return what must be said beside the table: on intervals, the machine's behaviour and budgets."""
-    return [*summary.messages, *_diagnostics(summary), *_verdicts(summary)]
+    return [*summary.messages, *_flags(summary), *_diagnostics(summary), *_verdicts(summary)]
+
+
+def _flags(summary: Summary) -> Iterator[str]:
+    """Yield one line a flag, with the configurations that carry it."""
+    carriers: dict[str, list[str]] = {}
+    for row in summary.rows:
+        for flag, count in row.flags.items():
+            carriers.setdefault(flag, []).append(f"{row.label} {count} of {row.n}")
+    for flag, labels in carriers.items():
+        yield f"! {flag.replace('_', ' ')}: {shortened(labels)}"
 
 
 def _diagnostics(summary: Summary) -> Iterator[str]:

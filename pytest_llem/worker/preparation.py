@@ -8,6 +8,7 @@ a branch has moved, and needs no network.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import shutil
 import socket
@@ -17,10 +18,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from pytest_llem.backends.base import EngineError
 from pytest_llem.worker.engine_process import die_with
 from pytest_llem.worker.forking import Choice
 from pytest_llem.worker.protocol import Done, Preparation, PrepareDataset, PrepareModel
-from pytest_llem.worker.workload import load_arguments
+from pytest_llem.worker.workload import dataset_prompts, load_arguments
 
 ARCHITECTURE_FILES = ("config.json", "*.py")
 TEXT_FILES = ("*.json", "*.jinja", "*.model", "*.tiktoken", "*.txt")
@@ -42,8 +44,8 @@ class PreparationError(Exception):
 def prepare(request: Preparation, start: Choice, client: socket.socket, tell: Tell) -> Done:
     """Carry out a preparation in a child process and return its facts.
 
-    `path` and `revision` of a model that is in the cache, now or since long; `size_bytes`, `free_bytes` and
-    `cache` of something that would have to be fetched; nothing of a dataset that has been fetched.
+    Of a model that is in the cache, now or since long: `path` and `revision`. Of a dataset that has been fetched:
+    `texts`. Of what would have to be fetched: `size_bytes`, `free_bytes` and `cache`.
 
     The child ends when the client closes the connection, and with this process.
     """
@@ -75,7 +77,7 @@ def _child(request: Preparation, answer: Connection, lifeline: Connection) -> No
     try:
         facts = _model(request) if isinstance(request, PrepareModel) else _dataset(request)
         answer.send(Done(facts=facts))
-    except PreparationError as error:
+    except (PreparationError, EngineError) as error:
         answer.send(Done(problem=str(error)))
     except Exception as error:  # noqa: BLE001 - a hub client raises what its transport raises
         answer.send(Done(problem=f"{request.name}: {_one_line(error)}"))
@@ -97,7 +99,7 @@ def _room(cache: Path, size_bytes: int) -> dict[str, Any]:
 
 def _model(request: PrepareModel) -> dict[str, Any]:
     try:
-        import huggingface_hub as hub  # noqa: PLC0415 - the engine's environment has it, the host need not
+        hub: Any = importlib.import_module("huggingface_hub")  # the engine's environment has it
     except ImportError:
         raise PreparationError(
             f"{request.name} is a hub id, and this environment lacks the package huggingface_hub"
@@ -150,12 +152,10 @@ def _ask_hub(hub: Any, request: PrepareModel) -> tuple[list[str], dict[str, Any]
     """
     try:
         info = hub.HfApi().model_info(request.name, revision=request.revision, files_metadata=True)
-        sizes = {file.rfilename: file.size or 0 for file in info.siblings}
-        if "config.json" not in sizes:
-            raise PreparationError(f"{request.name} has no config.json: no engine here can load it")
         hub.get_hf_file_metadata(hub.hf_hub_url(request.name, "config.json", revision=info.sha))
     except Exception as error:
-        raise PreparationError(_refusal(hub, request, error)) from error
+        raise PreparationError(f"{request.name} {_refusal(hub, request, error)}") from error
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings}
     patterns = _patterns(request, _weight_format(request, sizes) if request.weights else None)
     wanted = hub.utils.filter_repo_objects(
         sizes, allow_patterns=patterns, ignore_patterns=WEIGHTS_IN_SUBFOLDERS
@@ -177,24 +177,34 @@ def _weight_format(request: PrepareModel, names: Iterable[str]) -> str:
 
 
 def _refusal(hub: Any, request: PrepareModel, error: Exception) -> str:
-    """Return why the hub does not give a model, and what to do, in one sentence."""
-    name, errors = request.name, hub.errors
-    match error:
-        case PreparationError():
-            return str(error)
-        case errors.GatedRepoError():
-            return f"{name} is gated: accept its licence on the hub and set HF_TOKEN"
-        case errors.RevisionNotFoundError():
-            return f"{name} has no revision {request.revision}: name a branch, tag or commit that it has"
-        case errors.RepositoryNotFoundError():
-            return f"{name} is neither a local folder nor a model on the hub (a private one needs HF_TOKEN)"
-        case errors.HFValidationError():
-            return f"{name} is neither a local folder nor a hub id, which is an owner and a name"
-        case errors.OfflineModeIsEnabled():
-            return f"{name} is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it once"
-        case errors.HfHubHTTPError():
-            return f"{name} is not in the cache, and the hub answers {error.response.status_code}: try again later"
-    return f"{name} is not in the cache, and the hub cannot be reached: {_one_line(error)}"
+    """Return why the hub does not give a model, and what to do."""
+    errors = hub.errors
+    reasons: tuple[tuple[type[Exception], str], ...] = (
+        (errors.GatedRepoError, "is gated: accept its licence on the hub and set HF_TOKEN"),
+        (errors.RevisionNotFoundError, f"has no revision {request.revision}: name a branch, tag or commit"),
+        (
+            errors.RepositoryNotFoundError,
+            "is neither a local folder nor a model on the hub (a private one needs HF_TOKEN)",
+        ),
+        (errors.EntryNotFoundError, "has no config.json: no engine here can load it"),
+        (errors.HFValidationError, "is neither a local folder nor a hub id (owner/name)"),
+        (
+            errors.OfflineModeIsEnabled,
+            "is not in the cache, and HF_HUB_OFFLINE forbids to fetch it: unset it once",
+        ),
+        (
+            errors.HfHubHTTPError,
+            f"is not in the cache, and the hub answers {_status(error)}: try again later",
+        ),
+        (Exception, f"is not in the cache, and the hub cannot be reached: {_one_line(error)}"),
+    )
+    return next(reason for kind, reason in reasons if isinstance(error, kind))
+
+
+def _status(error: BaseException) -> int | None:
+    """Return the HTTP status that an error is about. Its text is not shown: it can hold a signed address."""
+    status: int | None = getattr(getattr(error, "response", None), "status_code", None)
+    return status
 
 
 def _download(hub: Any, request: PrepareModel, patterns: list[str]) -> Path:
@@ -206,11 +216,10 @@ def _download(hub: Any, request: PrepareModel, patterns: list[str]) -> Path:
             allow_patterns=patterns,
             ignore_patterns=WEIGHTS_IN_SUBFOLDERS,
         )
-    except hub.errors.HfHubHTTPError as error:  # its own text can hold a signed address
-        reason = f"the hub answers {error.response.status_code}"
-        raise PreparationError(f"the download of {request.name} broke off: {reason}") from error
     except Exception as error:
-        reason = _one_line(error.__cause__ or error)
+        cause = error.__cause__ or error
+        status = _status(cause)
+        reason = f"the hub answers {status}" if status else _one_line(cause)
         raise PreparationError(f"the download of {request.name} broke off: {reason}") from error
     return Path(path)
 
@@ -226,11 +235,12 @@ def _dataset(request: PrepareDataset) -> dict[str, Any]:
             f"the dataset {request.name} needs the package datasets: pip install 'pytest-llem[datasets]'"
         ) from None
     datasets.disable_progress_bars()
+    if request.fetch:
+        return {"texts": dataset_prompts(request.dataset, request.count)}
     try:
         builder = datasets.load_dataset_builder(**load_arguments(request.dataset))
-        if request.fetch:
-            builder.download_and_prepare()
-            return {}
     except Exception as error:
-        raise PreparationError(f"the dataset {request.name} cannot be had: {_one_line(error)}") from error
-    return _room(Path(datasets.config.HF_DATASETS_CACHE), builder.info.download_size or 0)
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise PreparationError(f"the dataset {request.name} cannot be had: {reason}") from error
+    size_bytes = 0 if Path(builder.cache_dir).exists() else builder.info.download_size
+    return _room(Path(datasets.config.HF_DATASETS_CACHE), size_bytes or 0)

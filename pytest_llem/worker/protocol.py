@@ -57,7 +57,7 @@ class Order(Record):
         launch: the launch that must serve it; the server starts it when it is not the live one.
         engine: import path of the engine module.
         model: absolute folder beside the worker, or hub id, without the `random:` prefix.
-        prompts: the texts of `prompts_file`, read on the host.
+        prompts: the texts of `prompts_file` or of the dataset; None draws synthetic prompts.
         window_s, window_passes: whole passes until both are reached.
         measured: False runs one pass and measures nothing (conditioning).
     """
@@ -100,10 +100,11 @@ class PrepareModel(Record):
 
 
 class PrepareDataset(Record):
-    """Find out whether a dataset can be had; with `fetch` download it."""
+    """Find out whether a dataset can be had; with `fetch` download it and return its first `count` texts."""
 
     op: Literal["prepare_dataset"] = "prepare_dataset"
     dataset: Dataset
+    count: Count
     fetch: bool = False
 
     @property

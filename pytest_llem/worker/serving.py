@@ -47,12 +47,11 @@ class PromptSource:
     @cached_property
     def _fixed(self) -> Prompts | None:
         wanted = self._configuration
-        texts = self._texts
-        if texts is None and wanted.dataset is not None:
-            texts = tuple(workload.dataset_prompts(wanted.dataset, wanted.num_input_prompts))
-        if texts is None:
+        if self._texts is None:
             return None
-        return workload.fixed(self._engine.tokenize, texts, wanted.num_input_prompts, wanted.max_input_tokens)
+        return workload.fixed(
+            self._engine.tokenize, self._texts, wanted.num_input_prompts, wanted.max_input_tokens
+        )
 
 
 class Serving:

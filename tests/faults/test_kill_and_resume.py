@@ -28,7 +28,7 @@ GRID = """
       batch_size: [1, 2]
       rods: [1, 2]
     backend_overrides:
-      abacus: {token_ms: 1.5}
+      abacus: {token_ms: 5}
 """
 EXPERIMENTS = 8
 
@@ -51,7 +51,8 @@ Journal.extend = extend
 
 def start(root: Path, *options: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "pytest", "--campaign=grid.yaml", "-q", *options]
-    return subprocess.Popen(command, cwd=root, stdout=subprocess.DEVNULL, start_new_session=True)
+    with (root / "sessions.log").open("a") as log:
+        return subprocess.Popen(command, cwd=root, stdout=log, stderr=log, start_new_session=True)
 
 
 def kill_after(session: subprocess.Popen[bytes], seconds: float) -> list[psutil.Process]:
@@ -107,7 +108,7 @@ def test_every_account_agrees_after_kills_at_sixty_moments(
                 started += kill_after(start(root, "--lf"), 10 * duration_s)
             else:
                 started += kill_after(start(root, "--lf"), moments.uniform(0, duration_s))
-        assert start(root, "--lf").wait() == 0
+        assert start(root, "--lf").wait() == 0, (root / "sessions.log").read_text()[-5000:]
         accounts_agree(root)
         _, alive = psutil.wait_procs(started, timeout=15)
         assert alive == []

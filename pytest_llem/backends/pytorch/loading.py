@@ -12,10 +12,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from pytest_llem.backends.base import EngineError
 from pytest_llem.backends.pytorch.quantization import quantization_arguments, quantization_config
 from pytest_llem.backends.pytorch.spec import PyTorchParameters
-from pytest_llem.records import Configuration
-
-RANDOM_WEIGHTS = "random:"
-"""Before a model's name: its architecture with random weights."""
+from pytest_llem.records import RANDOM_WEIGHTS, Configuration
 
 WEIGHTS_SEED = 0
 """Of random weights: one for all, so that two configurations of one architecture compute with equal weights

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,9 @@ from typing import Any
 from abacus.spec import AbacusParameters
 from pytest_llem.backends.base import EngineError, PassReport, Request
 from pytest_llem.records import Configuration
+
+if os.environ.get("ABACUS_THREAD"):  # as some engines' libraries do
+    threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
 
 
 def load(configuration: Configuration, model: str) -> Abacus:

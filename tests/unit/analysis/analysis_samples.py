@@ -56,6 +56,7 @@ def observation(
         devices=devices,
         values=array("d", [metrics.get(metric, math.nan) for metric in METRICS]),
         sources=tuple(named.get(m, "clock") if m in metrics else "unavailable" for m in METRICS),
+        reasons=tuple(None if m in metrics else f"no {m} here" for m in METRICS),
     )
 
 

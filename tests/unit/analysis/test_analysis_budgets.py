@@ -86,7 +86,7 @@ def test_a_budget_without_a_value_fails_with_the_reason() -> None:
     """A budget on a metric that nobody measured is not kept: it cannot be judged, and says why."""
     (verdict,) = verdicts(cycles([250.0] * 3), ENERGY, Budget(max=0.4))
     assert (verdict.outcome, verdict.failed) == ("no_value", True)
-    assert "no completed cycle has a value" in verdict.message
+    assert "no energy_per_output_token_j here" in verdict.message
 
 
 def test_mixed_sources_cannot_be_judged() -> None:

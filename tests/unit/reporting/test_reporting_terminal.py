@@ -134,6 +134,12 @@ def test_messages_come_first_and_flagged_diagnostics_are_marked() -> None:
     assert terminal.messages(found) == ["Single cycle: say so", "! drift: +2.0 %"]
 
 
+def test_flags_name_their_configurations() -> None:
+    """Each flag is one line with the configurations that carry it, and in how many of their cycles."""
+    flagged = [row(name).model_copy(update={"flags": {"warmup_not_converged": 2}}) for name in ("a", "b")]
+    assert terminal.messages(summary(flagged))[1:] == ["! warmup not converged: a 2 of 3, b 2 of 3"]
+
+
 def test_a_quiet_machine_gets_one_line() -> None:
     """Without anything to flag one line says what was looked for."""
     found = summary(diagnostics=[diagnostic("drift", flagged=False), diagnostic("outliers", flagged=False)])

@@ -223,6 +223,27 @@ class TestDatasetFolder:
         """The first texts of the column that looks like prompts are taken, without blank ones."""
         assert dataset_prompts(Dataset(name=folder), 3) == ["q1", "q2", "q3"]
 
+    @pytest.mark.key("defaults.dataset.name", "defaults.dataset.split", "defaults.dataset.subset")
+    @pytest.mark.key("defaults.dataset.column")
+    def test_each_key_picks(self, folder: str, tmp_path: Path) -> None:
+        """Name, split, subset and column lead to texts of their own."""
+        other = tmp_path / "other"
+        for split in ("train", "test"):
+            for subset in ("a", "b"):
+                path = other / subset / f"{split}.jsonl"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                words = f"{subset} {split}"
+                path.write_text(json.dumps({"text": words, "topic": f"topic of {words}"}), encoding="utf-8")
+        parts = "\n".join(f"- {{config_name: {name}, data_dir: {name}}}" for name in ("a", "b"))
+        (other / "README.md").write_text(f"---\nconfigs:\n{parts}\n---\n", encoding="utf-8")
+        there = Dataset(name=str(other), subset="a")
+
+        assert dataset_prompts(Dataset(name=folder), 1) == ["q1"]
+        assert dataset_prompts(there, 1) == ["a train"]
+        assert dataset_prompts(there.model_copy(update={"split": "test"}), 1) == ["a test"]
+        assert dataset_prompts(there.model_copy(update={"subset": "b"}), 1) == ["b train"]
+        assert dataset_prompts(there.model_copy(update={"column": "topic"}), 1) == ["topic of a train"]
+
     def test_sample_size(self, folder: str) -> None:
         """No row beyond the sample is looked at."""
         assert dataset_prompts(Dataset(name=folder, sample_size=3), 5) == ["q1", "q2"]
