@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 import threading
 from dataclasses import asdict
@@ -10,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from _pytest.pathlib import absolutepath
 
 from pytest_llem.campaign.grid import GridError
 from pytest_llem.campaign.loader import CampaignError
@@ -47,6 +50,7 @@ def register(config: pytest.Config) -> None:
     except REFUSALS as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(CampaignPlugin(config, session), NAME)
+    atexit.register(gc.freeze)  # else Python, on its way out, walks all items several times before it lets go
     if config.getoption("lf", default=False):
         _continue_with_all_items(config, path)
 
@@ -56,9 +60,9 @@ def _campaign_path(config: pytest.Config) -> Path | None:
     here = config.invocation_params.dir
     named: str | None = config.getoption("--campaign")
     if named:
-        return (here / named).absolute()
-    paths = {here / argument.partition("::")[0] for argument in config.args}
-    campaigns = [path.absolute() for path in sorted(paths) if looks_like_campaign(path)]
+        return absolutepath(here / named)
+    paths = {absolutepath(here / argument.partition("::")[0]) for argument in config.args}
+    campaigns = [path for path in sorted(paths) if looks_like_campaign(path)]
     if len(campaigns) > 1:
         raise pytest.UsageError(
             f"one campaign a session, not {len(campaigns)}: {', '.join(map(str, campaigns))}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
@@ -39,6 +40,7 @@ class Sampling:
     repetition_penalty: float = 1.0
 
 
+@lru_cache(maxsize=4096)
 def resolve(decoder: Decoder) -> Sampling:
     """Return what a decoder section asks for.
 

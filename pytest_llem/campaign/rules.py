@@ -66,7 +66,7 @@ def _has_random_weights(it: Candidate) -> bool:
 
 def _is_mixture_of_experts(it: Candidate) -> bool:
     config = it.files.mapping(model_config(it.configuration.model_name))
-    counts = (config.get(name) for name in EXPERT_COUNTS)
+    counts = (config[name] for name in EXPERT_COUNTS if name in config)
     return any(isinstance(count, int) and count > 1 for count in counts)
 
 

@@ -17,14 +17,16 @@ from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from random import Random
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from filelock import BaseFileLock, FileLock, Timeout
 from pydantic import ValidationError
 
 from pytest_llem.records import Record, Result
 from pytest_llem.state.manifest import Event, Journal, Key, Ledger, Status, finished_event, fold, new_event
 from pytest_llem.state.results import DamagedFileError, ResultStore, StorageError, make_folder, storage
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 RUN_SCHEMA_VERSION = 1
 """Raised when a field of `RunInfo` changes its meaning or goes."""
@@ -282,6 +284,8 @@ class Runs:
         return self.cache_dir / self.campaign_key / run_id if self.cache_dir else None
 
     def _lock(self, run_id: str) -> BaseFileLock:
+        from filelock import FileLock, Timeout  # noqa: PLC0415 - it brings asyncio: not to collect
+
         path = self.results(run_id).folder / LOCK_FILE
         with storage(path):
             make_folder(path.parent)

@@ -170,6 +170,7 @@ class TestCounts:
 
         assert report.padding_tokens == 1 + (5 - 2)
 
+    @pytest.mark.key("pytorch.batching_strategy")
     @pytest.mark.parametrize(
         ("strategy", "padding"), [("static", 2 * 2), ("sorted_static", 0)], ids=["static", "sorted"]
     )
@@ -180,6 +181,7 @@ class TestCounts:
         assert report.padding_tokens == padding
         assert [request.prompt_tokens for request in report.requests] == [5, 3, 5, 3]
 
+    @pytest.mark.key("pytorch.batch_size")
     @pytest.mark.parametrize(("batch_size", "batches"), [(1, 4), (3, 2), (4, 1), (64, 1)])
     def test_batch_size(self, shared: TransformersEngine, batch_size: int, batches: int) -> None:
         """A pass takes as many calls as there are batches of `batch_size`, the last one perhaps smaller."""
@@ -270,6 +272,7 @@ class TestApplied:
         assert engine.effective()["fp_precision"] == precision
         assert list(engine.effective()["parameter_count_by_dtype"]) == [precision]
 
+    @pytest.mark.key("pytorch.attn_implementation")
     @pytest.mark.parametrize("attention", ["eager", "sdpa"])
     def test_attention(self, untrained: Path, attention: str) -> None:
         """The model computes attention as asked."""
@@ -277,6 +280,7 @@ class TestApplied:
 
         assert engine.effective()["attn_implementation"] == attention
 
+    @pytest.mark.key("pytorch.cache_implementation", "pytorch.use_cache")
     @pytest.mark.parametrize(
         ("asked", "kind"),
         [

@@ -12,13 +12,13 @@ import venv
 from collections.abc import Callable
 from functools import cache
 from importlib.metadata import distribution
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOY
 from runs import results_of
+
+TOY = Path(__file__).parents[1] / "toy"
 
 PASS = 20
 """Prompts in a pass of every configuration but one."""
@@ -129,31 +129,6 @@ def test_the_engine_hears_the_precision(found: Found) -> None:
     """The engine computes in the precision of its experiment."""
     applied = [found[name]["effective"]["fp_precision"] for name in ("plain", "other precision")]
     assert applied == ["float16", "bfloat16"]
-
-
-@pytest.mark.key("defaults.dataset.name")
-def test_a_data_set_is_read_beside_the_model(
-    pytester: pytest.Pytester, campaign: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The prompts are the data set's first texts, in each pass the same, where the name leads."""
-    pytest.importorskip("datasets")
-    monkeypatch.setenv("HF_HOME", str(pytester.path / "hub"))
-    for name in ("songs", "letters"):
-        rows = "".join(f'{{"text": "one of the {name}"}}\n' for _ in range(PASS))
-        (pytester.mkdir(name) / "train.jsonl").write_text(rows)
-    campaign(
-        """
-        experiments:
-          - {backend: abacus, dataset: songs}
-          - {backend: abacus, dataset: letters}
-          - {backend: abacus, dataset: letters, random_seed: 7}
-        """,
-        grid="backends: [abacus]\n",
-    )
-    pytester.runpytest_subprocess("--campaign=grid.yaml", "-k", "c1 and name").assert_outcomes(passed=3)
-    results = sorted(results_of(pytester.path), key=itemgetter("label"))
-    letters, letters_again, songs = (result["measurement"]["prompt_sha256"] for result in results)
-    assert letters == letters_again != songs
 
 
 # --- Warm-up ---

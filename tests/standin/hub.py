@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -17,7 +18,7 @@ from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
+from typing import NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 LARGE_FILES = (".safetensors", ".bin", ".pt", ".pth")
@@ -34,11 +35,13 @@ class Repository:
         revisions: a folder for each branch and tag.
         token: who does not show it is not let in; the listing is public all the same.
         declared_bytes: the size that the listing claims for a file, instead of its own.
+        withheld: files that are listed and that nobody gets.
     """
 
     revisions: Mapping[str, Path]
     token: str | None = None
     declared_bytes: Mapping[str, int] = field(default_factory=dict)
+    withheld: frozenset[str] = frozenset()
 
     def folder(self, revision: str) -> Path | None:
         """Return the content of a branch, tag or commit."""
@@ -83,8 +86,7 @@ class Hub:
         self.asked: list[Asked] = []
         self.broken = False
         self.slow = False
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", 0), _handler_of(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,))
 
     @property
@@ -107,7 +109,7 @@ class Hub:
             self._thread.join()
         self._server.server_close()
 
-    def __enter__(self) -> Hub:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -116,6 +118,17 @@ class Hub:
     ) -> None:
         self.slow = False
         self.stop()
+
+
+class _Server(ThreadingHTTPServer):
+    """One thread a connection; a client that is killed is no error."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Show what is wrong with this server alone."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)  # type: ignore[arg-type]
 
 
 def _handler_of(hub: Hub) -> type[BaseHTTPRequestHandler]:
@@ -186,9 +199,11 @@ class _Handler(BaseHTTPRequestHandler):
         folder = self._folder(name, revision)
         if folder is None:
             return
-        wanted = self.hub.repositories[name].token
+        repository = self.hub.repositories[name]
         path = folder / file
-        if wanted is not None and token != wanted:
+        if file in repository.withheld:
+            self._refuse(403, "Forbidden", "not this one")
+        elif repository.token is not None and token != repository.token:
             self._refuse(403 if token else 401, "GatedRepo", f"Access to model {name} is restricted")
         elif not path.is_file():
             self._refuse(404, "EntryNotFound", "Entry not found")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import typing
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,7 @@ def all_keys() -> set[str]:
     return (campaign | experiment | sections) - set(SPELLED_OTHERWISE)
 
 
+@cache
 def keys_with_tests() -> set[str]:
     """Return the keys that some test claims by `@pytest.mark.key("...")`."""
     found: set[str] = set()

@@ -28,7 +28,6 @@ def of_model(model: PreTrainedModel) -> dict[str, Any]:
     classes = {type(weight).__name__ for weight in model.parameters()}
     return {
         "model_class": type(model).__name__,
-        "model_revision": getattr(model.config, "_commit_hash", None),
         "parameter_count": stored.total(),
         "parameter_count_by_dtype": {_dtype_name(dtype): n for dtype, n in stored.items()},
         "fp_precision": max(floating, key=floating.__getitem__, default=None),

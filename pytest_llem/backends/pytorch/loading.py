@@ -44,10 +44,15 @@ def load_model(configuration: Configuration, parameters: PyTorchParameters, path
         else:
             model = _trained(path, parameters, device, wanted)
     except (OSError, ValueError, ImportError) as error:
-        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise EngineError(f"{configuration.model_name} cannot be loaded: {reason}") from error
+        raise EngineError(f"{configuration.model_name} {_refusal(error, parameters)}") from error
     model.eval()
     return model
+
+
+def _refusal(error: Exception, parameters: PyTorchParameters) -> str:
+    if "trust_remote_code" in str(error) and not parameters.trust_remote_code:
+        return "brings code of its own: read it, and set trust_remote_code: true if you trust it"
+    return f"cannot be loaded: {next(iter(str(error).strip().splitlines()), type(error).__name__)}"
 
 
 def choose_device(asked: str) -> torch.device:
