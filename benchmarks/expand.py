@@ -8,7 +8,6 @@ import time
 from pathlib import Path
 
 from pairs import heading
-
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.grid import expand
 from pytest_llem.campaign.loader import load
@@ -51,7 +50,9 @@ def main() -> None:
         for name, axes in GRIDS.items():
             path = Path(folder, "grid.yaml")
             path.write_text(campaign(axes))
-            load_s, expand_s = map(statistics.median, zip(*(durations_s(path) for _ in range(COUNT)), strict=True))
+            load_s, expand_s = map(
+                statistics.median, zip(*(durations_s(path) for _ in range(COUNT)), strict=True)
+            )
             print(f"{name}: load {load_s:.3f} s, expansion and validation {expand_s:.2f} s (less than 0.5)")
 
 

@@ -122,6 +122,7 @@ class CampaignPlugin:
         self._session = session
         self._is_worker = hasattr(config, "workerinput")
         self._display = Display(config, session)
+        self._has_begun = self._has_workers()  # a controller of xdist collects nothing itself
         self._signal_before: Any = None
         self._stop_on_sigterm()
 
@@ -243,7 +244,7 @@ class CampaignPlugin:
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Stop the services, summarise, judge the budgets, and settle the exit code."""
-        if self._session.settings.dry:
+        if not self._has_begun:
             return
         self._session.stop_services()
         if self._is_worker:
@@ -265,7 +266,7 @@ class CampaignPlugin:
 
     def pytest_terminal_summary(self) -> None:
         """Print the table, what must be said beside it, and where the files are."""
-        if not self._session.settings.dry:
+        if self._has_begun:
             self._display.summary()
 
     def pytest_unconfigure(self) -> None:

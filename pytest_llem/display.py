@@ -134,9 +134,9 @@ class Display:
         headline = terminal.Headline.from_properties(report.user_properties)
         if headline is None or report.when != "call" or report.outcome not in ("passed", "failed"):
             return None
-        if self._verbosity == 0:
-            return report.outcome, "", ""
-        word = f"{report.outcome.upper()} {headline.energy_or_rate()}"
+        word = f"{report.outcome.upper()} {headline.energy_or_rate()}" if report.passed else "FAILED"
+        if self._verbosity == 0:  # a word without a letter would count for pytest's own percentage
+            return report.outcome, "", "" if report.passed else word
         return report.outcome, "." if report.passed else "F", word
 
     def is_beginning(self, nodeid: str) -> None:

@@ -153,21 +153,21 @@ class Runner:
 
     def _condition(self, stop: Stop) -> None:
         """Run one unmeasured pass in a launch of its own, so that the first experiment is no colder."""
-        name = f"conditioning before {stop.experiment.id}"
+        point = stop.experiment.point
         try:
-            supplies = self._hub.ensure(stop.experiment.point)
-        except ExecutorError:
+            order = self._orders.order(
+                point,
+                experiment_id=f"conditioning before {stop.experiment.id}",
+                launch=self._launch_id(0),
+                supplies=self._hub.ensure(point),
+                measured=False,
+            )
+        except (ExecutorError, OSError, ValueError):
             return  # the experiment itself will say so
-        order = self._orders.order(
-            stop.experiment.point,
-            experiment_id=name,
-            launch=self._launch_id(0),
-            supplies=supplies,
-            measured=False,
+        self._live_backend = point.configuration.backend
+        answer = self._executor.dispatch(
+            self._live_backend, order, lambda phase: self._show("conditioning", phase)
         )
-        backend = stop.experiment.point.configuration.backend
-        self._live_backend = backend
-        answer = self._executor.dispatch(backend, order, lambda phase: self._show("conditioning", phase))
         problem = answer.failure.message if answer.failure else None
         self._run.journal.append("conditioning", problem=problem)
 

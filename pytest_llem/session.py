@@ -207,7 +207,7 @@ class CampaignSession:
         """Plan the session from the experiments that are left after selection.
 
         Raises:
-            NotReadyError: a model or dataset of theirs cannot be had.
+            NotReadyError: a backend, model or dataset of theirs is not to be had here.
         """
         assert self.run is not None
         stops = plan(list(experiments), self.campaign)
@@ -221,7 +221,8 @@ class CampaignSession:
             require_measured=self.settings.require_measured,
         )
         self._runner.follow(stops)
-        problems = self._runner.check_hub(fetch=self.settings.fetch)
+        needed = sorted({experiment.point.configuration.backend for experiment in experiments})
+        problems = self._executor.problems(needed) or self._runner.check_hub(fetch=self.settings.fetch)
         if problems:
             raise NotReadyError("\n".join(problems))
 
@@ -331,4 +332,4 @@ class CampaignSession:
         start_timeout_s = execution.start_timeout_seconds or max(
             self.backends[p.configuration.backend].engine_start_timeout_s for p in self.expansion.points
         )
-        return LocalExecutor(self.backends, self.campaign.services, start_timeout_s)
+        return LocalExecutor(self.backends, self.campaign.services, start_timeout_s, self.settings.rootdir)

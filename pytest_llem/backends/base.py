@@ -36,6 +36,7 @@ class BackendSpec:
         preload: modules that a forkserver imports once for all launches.
         engine_start_timeout_s: default of `execution.start_timeout_seconds`.
         packages: distributions whose versions go into the environment snapshot.
+        install: what to type where the modules of `preload` are missing.
         loads_models: `model_name` is a folder or hub id; False where it is a name that only the engine knows.
     """
 
@@ -46,6 +47,7 @@ class BackendSpec:
     preload: tuple[str, ...] = ()
     engine_start_timeout_s: float = 1800.0
     packages: tuple[str, ...] = ()
+    install: str = ""
     loads_models: bool = True
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from pytest_llem.worker.protocol import Answer, Order, Preparation, Welcome
@@ -22,6 +22,9 @@ class Executor(Protocol):
     """Services that carry out orders, one backend each. Nothing runs before it is needed."""
 
     name: str
+
+    def problems(self, backends: Iterable[str]) -> list[str]:
+        """Return why these backends cannot run here, one sentence with its remedy each; starts nothing."""
 
     def service(self, backend: str) -> Welcome:
         """Bring the backend's service up if it is not, and return who answers.

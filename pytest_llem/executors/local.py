@@ -10,7 +10,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,18 +47,37 @@ class LocalExecutor:
         backends: the specs of all backends that may be asked for.
         services: `services.<backend>` of the campaign: interpreter and environment.
         start_timeout_s: how long a worker may take to answer, the engine's imports included.
+        rootdir: where a relative `services.<backend>.python` begins.
     """
 
     name = "local"
 
     def __init__(
-        self, backends: Mapping[str, BackendSpec], services: Mapping[str, Service], start_timeout_s: float
+        self,
+        backends: Mapping[str, BackendSpec],
+        services: Mapping[str, Service],
+        start_timeout_s: float,
+        rootdir: Path,
     ) -> None:
         self._backends = backends
         self._services = services
         self._start_timeout_s = start_timeout_s
+        self._rootdir = rootdir
         self._folder = Path(tempfile.mkdtemp(prefix="llem-"))  # short: a Unix socket path ends at 107 bytes
         self._workers: dict[str, _Worker] = {}
+
+    def problems(self, backends: Iterable[str]) -> list[str]:
+        """See `Executor`: an engine's libraries must be in this interpreter, unless it has its own."""
+        found = []
+        for name in backends:
+            own_python = self._services.get(name, Service()).python
+            spec = self._backends[name]
+            tops = dict.fromkeys(module.partition(".")[0] for module in spec.preload)
+            missing = [module for module in tops if find_spec(module) is None]
+            if missing and not own_python:
+                remedy = f": {spec.install}" if spec.install else ""
+                found.append(f"the {name} backend needs {' and '.join(missing)} in {sys.executable}{remedy}")
+        return found
 
     def service(self, backend: str) -> Welcome:
         """See `Executor`."""
@@ -120,7 +140,7 @@ class LocalExecutor:
     def _start(self, backend: str) -> _Worker:
         service = self._services.get(backend, Service())
         folder = Path(tempfile.mkdtemp(prefix=f"{backend[:12]}-", dir=self._folder))
-        worker = _Worker(self._backends[backend], service, folder)
+        worker = _Worker(self._backends[backend], service, folder, self._rootdir)
         self._workers[backend] = worker
         worker.wait_until_ready(self._start_timeout_s)
         return worker
@@ -131,15 +151,16 @@ class _Worker:
 
     welcome: Welcome
 
-    def __init__(self, spec: BackendSpec, service: Service, folder: Path) -> None:
+    def __init__(self, spec: BackendSpec, service: Service, folder: Path, rootdir: Path) -> None:
         self._spec = spec
         self._socket = folder / "s"
         self._stderr = folder / "stderr"
-        self._python = service.python or sys.executable
+        self._python = _interpreter(service.python, rootdir)
         command = [self._python, "-m", "pytest_llem.worker", "--socket", str(self._socket)]
         command += [word for module in spec.preload for word in ("--preload", module)]
         command += [word for package in spec.packages for word in ("--package", package)]
-        environment = {**os.environ, **service.env}
+        # The meters count GPUs as the driver does; the engine must mean the same ones by its numbers.
+        environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, **service.env}
         if service.python:
             environment["PYTHONPATH"] = str(_package_alone(folder))
         try:
@@ -219,6 +240,13 @@ class _Worker:
     def _log_tail(self) -> str:
         lines = self._stderr.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LOG_TAIL_LINES:])
+
+
+def _interpreter(python: str | None, rootdir: Path) -> str:
+    """Return the interpreter to run: a path from `rootdir`, or a name to look up. A link into a venv stays one."""
+    if python is None:
+        return sys.executable
+    return str(rootdir / Path(python).expanduser()) if "/" in python else python
 
 
 def _package_alone(folder: Path) -> Path:

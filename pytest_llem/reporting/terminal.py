@@ -28,6 +28,9 @@ __all__ = [
     "validation",
 ]
 
+COMMANDS = 5
+"""Experiments of one cause whose command is shown."""
+
 LOG_LINES = 5
 """Last lines of an experiment's log that are shown with its failure."""
 
@@ -104,49 +107,46 @@ def _verdicts(summary: Summary) -> Iterator[str]:
 
 
 def failures(failed: Sequence[Result], *, rerun: Callable[[Result], str], limit: int = 20) -> list[str]:
-    """Return why experiments failed and how to run each of them again.
+    """Return why experiments failed and how to run each of them again; one cause is told once.
 
     Args:
         failed: the latest attempt at each experiment that was never completed.
         rerun: returns the command that runs an experiment again.
-        limit: experiments that are told one by one; each class of failure comes first once.
+        limit: causes that are told one by one, the most frequent first.
     """
     if not failed:
         return []
-    told = _each_class_first(failed)[:limit]
-    rest = _each_class_first(failed)[limit:]
+    causes: dict[tuple[str, str], list[Result]] = {}
+    for result in failed:
+        causes.setdefault(_cause(result), []).append(result)
+    by_frequency = sorted(causes.items(), key=lambda cause: -len(cause[1]))
     lines = [f"{counted(len(failed), 'experiment')} failed: {_by_class(failed)}"]
-    for result in told:
-        lines += _failure(result, rerun(result))
+    for (kind, message), results in by_frequency[:limit]:
+        lines += [f"{kind}: {message}", *_evidence(results, rerun)]
+    rest = [result for _, results in by_frequency[limit:] for result in results]
     if rest:
         lines.append(f"and {len(rest)} more: {_by_class(rest)}")
     return lines
 
 
-def _failure(result: Result, command: str) -> Iterator[str]:
-    assert result.failure is not None
-    yield result.experiment_id
-    yield f"  {result.failure.kind}: {' '.join(result.failure.message.split())}"
-    for line in result.failure.log_tail.rstrip().splitlines()[-LOG_LINES:]:
+def _evidence(results: Sequence[Result], rerun: Callable[[Result], str]) -> Iterator[str]:
+    """Yield the end of the first one's log, and the commands."""
+    failure = results[0].failure
+    assert failure is not None
+    for line in failure.log_tail.rstrip().splitlines()[-LOG_LINES:]:
         yield f"  | {line}"
-    yield f"  rerun: {command}"
+    for result in results[:COMMANDS]:
+        yield f"  rerun: {rerun(result)}"
+    if len(results) > COMMANDS:
+        yield f"  and {len(results) - COMMANDS} more experiments with this cause; --lf runs them all"
 
 
 def _by_class(failed: Sequence[Result]) -> str:
-    classes = Counter(_kind(result) for result in failed)
+    classes = Counter(_cause(result)[0] for result in failed)
     return ", ".join(f"{kind} {count}" for kind, count in classes.most_common())
 
 
-def _each_class_first(failed: Sequence[Result]) -> list[Result]:
-    """Return the first failure of each class, then the second of each, and so on."""
-    seen: Counter[str] = Counter()
-    ranked = []
-    for result in failed:
-        seen[_kind(result)] += 1
-        ranked.append((seen[_kind(result)], result))
-    return [result for _, result in sorted(ranked, key=lambda pair: pair[0])]
-
-
-def _kind(result: Result) -> str:
+def _cause(result: Result) -> tuple[str, str]:
+    """Return class and message, the latter in one line."""
     assert result.failure is not None
-    return result.failure.kind
+    return result.failure.kind, " ".join(result.failure.message.split())

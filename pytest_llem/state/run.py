@@ -23,7 +23,14 @@ from pydantic import ValidationError
 
 from pytest_llem.records import Record, Result
 from pytest_llem.state.manifest import Event, Journal, Key, Ledger, Status, finished_event, fold, new_event
-from pytest_llem.state.results import DamagedFileError, ResultStore, StorageError, make_folder, storage
+from pytest_llem.state.results import (
+    EXPERIMENTS,
+    DamagedFileError,
+    ResultStore,
+    StorageError,
+    make_folder,
+    storage,
+)
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -206,10 +213,9 @@ class Runs:
     campaign_key: str
 
     def newest(self) -> str | None:
-        """Return the id of the newest run that has left a trace in the cache or among the results."""
-        homes = [self.results_dir, *([self.cache_dir] if self.cache_dir else [])]
-        ids = (path.name for home in homes for path in (home / self.campaign_key).glob("*/"))
-        return max(filter(_RUN_ID.fullmatch, ids), default=None)
+        """Return the id of the newest run that has a result; one that ended before its first has nothing to offer."""
+        folders = (self.results_dir / self.campaign_key).glob(f"*/{EXPERIMENTS}/")
+        return max(filter(_RUN_ID.fullmatch, (folder.parent.name for folder in folders)), default=None)
 
     def results(self, run_id: str) -> ResultStore:
         """Return the store of a run's results."""

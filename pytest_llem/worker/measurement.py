@@ -6,6 +6,7 @@ that is measured.
 
 from __future__ import annotations
 
+import os
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -38,7 +39,7 @@ class Bench:
         self._launch: EngineLaunch | None = None
         self._loaded: Launch | None = None
         self._launches = 0
-        self.meters = Meters(open_meters(engine_pids=self._engine_pids))
+        self.meters = Meters(open_meters(devices=visible_devices(), engine_pids=self._engine_pids))
 
     def carry_out(self, order: Order, client: socket.socket, on_phase: OnPhase) -> Answer:
         """Return the measurement, or the failure that ended the experiment; a failed launch is not used again."""
@@ -136,6 +137,15 @@ class Bench:
         after = self.meters.read(at_tick=True)
         energy_j = self.meters.between(before, after)
         return assemble(served, loaded, energy_j, energy_window_s=after[0].at_s - before[0].at_s)
+
+
+def visible_devices() -> list[str] | None:
+    """Return the GPUs that the engine may use (`CUDA_VISIBLE_DEVICES`); None: all of the machine's.
+
+    The others may be busy with someone else's work, and their energy is not ours.
+    """
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return None if named is None else [name.strip() for name in named.split(",") if name.strip()]
 
 
 def assemble(

@@ -73,7 +73,7 @@ def prepare(request: Preparation, start: Choice, client: socket.socket, tell: Te
 
 
 def _child(request: Preparation, answer: Connection, lifeline: Connection) -> None:
-    pass
+    die_with(lifeline)
     try:
         facts = _model(request) if isinstance(request, PrepareModel) else _dataset(request)
         answer.send(Done(facts=facts))
@@ -136,13 +136,14 @@ def _patterns(request: PrepareModel, weights: str | None) -> list[str]:
 
 
 def _is_whole(folder: Path, weights: str | None) -> bool:
-    """Return whether configuration and weights are there, every shard that the weights' index names among them."""
+    """Return whether configuration and weights are there, and every shard that an index of the weights names."""
+    if not (folder / "config.json").exists():
+        return False
     if weights is None:
-        return (folder / "config.json").exists()
-    index = folder / f"{weights.replace('*', '')}.index.json"
-    shards = set(json.loads(index.read_text())["weight_map"].values()) if index.exists() else ()
+        return True
     there = {path.name for path in folder.glob(weights)}
-    return (folder / "config.json").exists() and bool(there) and there.issuperset(shards)
+    indexes = [json.loads(path.read_text()) for path in folder.glob(f"{weights}.index.json")]
+    return bool(there) and all(there.issuperset(index["weight_map"].values()) for index in indexes)
 
 
 def _ask_hub(hub: Any, request: PrepareModel) -> tuple[list[str], dict[str, Any]]:
@@ -212,7 +213,7 @@ def _download(hub: Any, request: PrepareModel, patterns: list[str]) -> Path:
     try:
         path = hub.snapshot_download(
             request.name,
-            revision=request.revision,
+            revision=hub.HfApi().model_info(request.name).sha,
             allow_patterns=patterns,
             ignore_patterns=WEIGHTS_IN_SUBFOLDERS,
         )

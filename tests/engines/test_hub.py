@@ -23,12 +23,12 @@ from typing import Any
 import psutil
 import pytest
 import tokenizers
-from runs import completed, events, results_of, workers_alive
-from standin.hub import Hub, Repository, commit
 from tokenizers import Tokenizer
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from pytest_llem.worker.workload import prompts_sha256
+from runs import completed, events, results_of, workers_alive
+from standin.hub import Hub, Repository, commit
 
 SENTENCES = ["the quick brown fox jumps over the lazy dog", "five boxing wizards jump quickly"]
 WEIGHTS = {f"model-0000{number}-of-00004.safetensors" for number in (1, 2, 3, 4)}

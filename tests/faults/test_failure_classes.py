@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from runs import results_of, workers_alive
 
 Campaign = Callable[..., Path]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+
 from runs import completed, events, workers_alive
 
 Campaign = Callable[..., Path]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from runs import results_of
 
 TOY = Path(__file__).parents[1] / "toy"

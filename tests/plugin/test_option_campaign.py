@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from runs import completed, results_of, rows, run_folders, summary, workers_alive
 
 Campaign = Callable[..., Path]

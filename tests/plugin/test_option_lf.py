@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from runs import completed, events, results_of, run_folders, summary
 
 Campaign = Callable[..., Path]

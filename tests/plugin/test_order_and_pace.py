@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from runs import completed, events, launches, results_of
 
 Campaign = Callable[..., Path]

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import factories
 import pytest
 
+import factories
 from pytest_llem.analysis.summary import Summary
 from pytest_llem.session import CampaignSession, Settings
 

@@ -86,5 +86,6 @@ SPEC = BackendSpec(
     batch_parameter="batch_size",
     engine="pytest_llem.backends.pytorch.engine",
     preload=("torch", "transformers", "pytest_llem.backends.pytorch.engine"),
+    install="pip install 'pytest-llem[pytorch]'",
     packages=("torch", "transformers", "accelerate", "bitsandbytes", "numpy"),
 )

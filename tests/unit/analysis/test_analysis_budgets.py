@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, cycles, expected, observation
 
 from pytest_llem.analysis.budgets import Verdict
 from pytest_llem.analysis.observations import Observation
 from pytest_llem.analysis.summary import summarise
 from pytest_llem.campaign.schema import Budget, Confidence
+from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, cycles, expected, observation
 
 AROUND_HALF = (0.50, 0.51, 0.53)
 """Energies in J/token whose interval is [0.4768, 0.5524]."""

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
-from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, observation
 
 from pytest_llem.analysis.diagnostics import Diagnostic, diagnose
 from pytest_llem.analysis.observations import Observation
 from pytest_llem.records import Source
+from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, observation
 
 
 def campaign(

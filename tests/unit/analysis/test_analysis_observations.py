@@ -4,10 +4,10 @@ import math
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, observation, result
 
 from pytest_llem.analysis.observations import PLACE, Observation, newest
 from pytest_llem.records import Quantity, unavailable
+from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, observation, result
 
 MEASURED = {
     THROUGHPUT: Quantity(value=250.0, unit="token/s", source="clock"),

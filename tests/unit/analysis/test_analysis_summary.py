@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, cycles, expected, observation
 
 from pytest_llem.analysis.intervals import interval
 from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.analysis.summary import RowSummary, Summary, summarise
 from pytest_llem.campaign.schema import Confidence
 from pytest_llem.records import METRICS
+from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, cycles, expected, observation
 
 FEW = Confidence(resamples=99)
 SINGLE = "Single cycle: set execution.cycles to 3 or more for confidence intervals"

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from standin.build import SUCCESS, Gpu, build_nvml, environment
 
 PRELUDE = """

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standin.build import Gpu, uuid, write_zone
 
 from pytest_llem.meters.choose import Meters, open_meters, total
 from pytest_llem.records import Quantity, unavailable
+from standin.build import Gpu, uuid, write_zone
 
 MEASURE = """
     counter = Path({counter!r})

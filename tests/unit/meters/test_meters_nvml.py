@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from standin.build import DRIVER_NOT_LOADED, VERSION_MISMATCH, Gpu, uuid
 
 FIRST, SECOND = f"gpu:{uuid(0)}", f"gpu:{uuid(1)}"

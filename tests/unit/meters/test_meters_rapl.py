@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from standin.build import write_zone
 
 from pytest_llem.meters import rapl
+from standin.build import write_zone
 
 Open = Callable[[Path], rapl.RaplMeter]
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
-from factories import BEGIN, GPU, measurement, result
 
+from factories import BEGIN, GPU, measurement, result
 from pytest_llem.analysis.budgets import Verdict
 from pytest_llem.analysis.diagnostics import Diagnostic
 from pytest_llem.analysis.estimates import MetricSummary

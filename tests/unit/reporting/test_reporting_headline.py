@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from factories import measurement, result
 
+from factories import measurement, result
 from pytest_llem.records import FailureClass, Result
 from pytest_llem.reporting.headline import Headline, progress, time_left_s
 

@@ -6,10 +6,10 @@ import csv
 from pathlib import Path
 
 import pytest
-from factories import GPU, measurement, result
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import GPU, measurement, result
 from pytest_llem.records import METRICS
 from pytest_llem.reporting.cells import as_page, cells
 from pytest_llem.reporting.results_csv import ResultsCsv, experiment_row

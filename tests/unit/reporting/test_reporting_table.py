@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytest
-from factories import measurement, result
 
+from factories import measurement, result
 from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.analysis.summary import Summary, summarise
 from pytest_llem.campaign.schema import Confidence

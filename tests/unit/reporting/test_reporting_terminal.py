@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from factories import measurement, result
-
 from pytest_llem.analysis.budgets import Verdict as BudgetVerdict
 from pytest_llem.analysis.diagnostics import Diagnostic
 from pytest_llem.analysis.summary import RowSummary, Summary
@@ -168,8 +167,7 @@ def test_a_failure_has_class_message_log_and_command() -> None:
     lines = terminal.failures([result(failed="oom", message="no\nmemory", log_tail=log)], rerun=rerun)
     assert lines == [
         "1 experiment failed: oom 1",
-        "pytorch-batch_size=8-c1",
-        "  oom: no memory",
+        "oom: no memory",
         *(f"  | log line {number}" for number in range(16, 21)),
         "  rerun: pytest 'sizes.yaml::pytorch-batch_size=8-c1'",
     ]
@@ -181,15 +179,22 @@ def test_an_experiment_refused_after_its_measurement_is_told_too() -> None:
     assert terminal.failures([refused], rerun=rerun)[0] == "1 experiment failed: not_measured 1"
 
 
-def test_many_failures_are_counted_by_class_and_each_class_is_told() -> None:
-    """Beyond the limit the rest is counted, and a rare class is among those told one by one."""
+def test_one_cause_is_told_once() -> None:
+    """Thirty failures of one cause show it once with a few commands; a rare cause is told beside it."""
     failed = [result(cycle=cycle, failed="oom") for cycle in range(1, 31)]
     failed.append(result(cycle=31, failed="timeout", message="too slow"))
-    lines = terminal.failures(failed, rerun=rerun, limit=4)
+    lines = terminal.failures(failed, rerun=rerun)
     assert lines[0] == "31 experiments failed: oom 30, timeout 1"
-    assert "  timeout: too slow" in lines
-    assert sum(line.startswith("  rerun: ") for line in lines) == 4
-    assert lines[-1] == "and 27 more: oom 27"
+    assert "timeout: too slow" in lines
+    assert sum(line.startswith("oom: ") for line in lines) == 1
+    assert sum(line.startswith("  rerun: ") for line in lines) == 6
+    assert "  and 25 more experiments with this cause; --lf runs them all" in lines
+
+
+def test_beyond_the_limit_causes_are_counted() -> None:
+    """A campaign in which everything fails differently does not flood the terminal."""
+    failed = [result(cycle=cycle, failed="crashed", message=f"bead {cycle}") for cycle in range(1, 6)]
+    assert terminal.failures(failed, rerun=rerun, limit=2)[-1] == "and 3 more: crashed 3"
 
 
 def test_without_failures_nothing_is_said() -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from unit.state.state_samples import RUN_ID, a_result, run_info, the_runs
 
 from pytest_llem.state.manifest import Journal, fold
 from pytest_llem.state.results import StorageError
+from unit.state.state_samples import RUN_ID, a_result, run_info, the_runs
 
 Facts = dict[str, Any]
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from unit.state.state_samples import RUN_ID, a_result, run_info, the_runs
 
 from pytest_llem.state.run import RunBusyError, Runs
+from unit.state.state_samples import RUN_ID, a_result, run_info, the_runs
 
 # A server that has imported the package forks each child in milliseconds.
 FORKSERVER = multiprocessing.get_context("forkserver")

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from unit.state.state_samples import BEGIN, a_result
 
 from pytest_llem.state.manifest import (
     JOURNAL_SCHEMA_VERSION,
@@ -23,6 +22,7 @@ from pytest_llem.state.manifest import (
     new_event,
 )
 from pytest_llem.state.results import DamagedFileError, StorageError
+from unit.state.state_samples import BEGIN, a_result
 
 # Each example writes its own files over those of the last one.
 on_one_folder = settings(

@@ -8,10 +8,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from unit.state.state_samples import a_result
 
 from pytest_llem.records import RESULT_SCHEMA_VERSION
 from pytest_llem.state.results import DamagedFileError, ResultStore, StorageError, atomic_write
+from unit.state.state_samples import a_result
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from unit.state.state_samples import BEGIN, RUN_ID, a_result, run_info, the_runs
 
 from pytest_llem.records import Result
 from pytest_llem.state.manifest import Status
 from pytest_llem.state.results import DamagedFileError
 from pytest_llem.state.run import Runs, Standing, compare, new_run_id, new_session
+from unit.state.state_samples import BEGIN, RUN_ID, a_result, run_info, the_runs
 
 
 @pytest.fixture
@@ -64,13 +64,13 @@ def test_a_run_id_reads_as_its_utc_time() -> None:
     assert len({new_run_id(BEGIN, Random(seed)) for seed in range(20)}) == 20
 
 
-def test_the_newest_run_is_found_without_a_cache(runs: Runs) -> None:
-    """The newest id counts wherever it left a trace; stray folders and files do not."""
+def test_the_newest_run_with_a_result_is_found_without_a_cache(runs: Runs) -> None:
+    """The newest run that has a result is the one to continue; empty ones, stray folders and files are not."""
     assert runs.newest() is None
     home = runs.results_dir / runs.campaign_key
-    (home / "20250101-000000-aaaa").mkdir(parents=True)
-    (home / "zzz-notes").mkdir()
-    (home / "20990101-000000-aaaa").write_bytes(b"")
+    (home / "20250101-000000-aaaa" / "experiments").mkdir(parents=True)
+    (home / "20990101-000000-aaaa").mkdir()
+    (home / "zzz-notes" / "experiments").mkdir(parents=True)
     assert runs.newest() == "20250101-000000-aaaa"
     record(runs, a_result("a"))
     assert runs.newest() == RUN_ID
@@ -173,11 +173,11 @@ def test_after_cache_clear_all_is_rebuilt_from_the_results(runs: Runs) -> None:
 
 
 def test_results_that_were_deleted_make_all_pending(runs: Runs) -> None:
-    """A run whose results folder is gone starts over under its id."""
+    """A run whose results folder is gone has nothing to continue, whatever its journal says."""
     record(runs, a_result("a"))
     shutil.rmtree(runs.results_dir)
+    assert runs.newest() is None
     standing = reopen(runs)
-    assert runs.newest() == RUN_ID
     assert status(standing, "a").status == "pending"
 
 
