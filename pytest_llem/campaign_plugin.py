@@ -184,6 +184,8 @@ class CampaignPlugin:
                 if not self._is_worker:
                     raise pytest.UsageError(str(error)) from error
                 session.shouldfail = str(error)  # an xdist controller knows no usage error of a worker
+            else:
+                self._has_begun = True
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:

@@ -84,11 +84,9 @@ class Sample:
 
 def mean(values: Sequence[float], *, logarithmic: bool) -> float:
     """Return the geometric mean, or the arithmetic one; no rounding carries it outside of the values."""
-    if logarithmic:
-        found = math.exp(math.fsum(map(math.log, values)) / len(values))
-    else:
-        found = math.fsum(values) / len(values)
-    return min(max(found, min(values)), max(values))
+    scaled = map(math.log, values) if logarithmic else values
+    average = math.fsum(scaled) / len(values)
+    return min(max(math.exp(average) if logarithmic else average, min(values)), max(values))
 
 
 def headline_method(asked: Method | Literal["auto"], n: int) -> Method:

@@ -213,7 +213,7 @@ def _download(hub: Any, request: PrepareModel, patterns: list[str]) -> Path:
     try:
         path = hub.snapshot_download(
             request.name,
-            revision=hub.HfApi().model_info(request.name).sha,
+            revision=request.revision,
             allow_patterns=patterns,
             ignore_patterns=WEIGHTS_IN_SUBFOLDERS,
         )
