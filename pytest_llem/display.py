@@ -9,13 +9,16 @@ import shlex
 import shutil
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.records import Result
 from pytest_llem.reporting import terminal
 from pytest_llem.reporting.digits import duration
 from pytest_llem.session import CampaignSession
+
+if TYPE_CHECKING:
+    from pytest_llem.analysis.summary import Summary
 
 LABEL_WIDTH = 40
 """Longer labels are not waited for when the lines of experiments are aligned."""
@@ -181,12 +184,10 @@ class Display:
         summary, reporter = self._session.summary, self._reporter
         if summary is None or reporter is None:
             return
-        from pytest_llem.reporting.table import table  # noqa: PLC0415 - rich: not to collect
-
         reporter.section(f"campaign {self._session.campaign.campaign_name}", sep="=")
         colour = bool(reporter.hasmarkup)
         lines = [
-            *table(summary, width=shutil.get_terminal_size().columns, colour=colour).splitlines(),
+            *self._table(summary, colour=colour),
             *terminal.messages(summary),
             *terminal.failures(self._session.failed_results(), rerun=self._rerun),
             f"results: {self._relative(self._session.results_folder)}",
@@ -198,6 +199,13 @@ class Display:
         left = self._session.remaining()
         if left:
             reporter.write_line(f"{left} experiments remain: {self._command('--lf')}")
+
+    def _table(self, summary: Summary, *, colour: bool) -> list[str]:
+        if not any(row.n for row in summary.rows):
+            return ["no experiment was completed"]
+        from pytest_llem.reporting.table import table  # noqa: PLC0415 - rich: not to collect
+
+        return table(summary, width=shutil.get_terminal_size().columns, colour=colour).splitlines()
 
     def _rerun(self, result: Result) -> str:
         campaign = self._relative(self._session.settings.path)

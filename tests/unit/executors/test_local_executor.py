@@ -1,0 +1,60 @@
+"""What the local executor says before anything runs, and of an interpreter that is none."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pytest_llem.backends.base import BackendSpec, Parameters
+from pytest_llem.campaign.schema import Service
+from pytest_llem.executors.base import ExecutorError
+from pytest_llem.executors.local import LocalExecutor
+
+SPEC = BackendSpec(
+    name="harp",
+    parameters=Parameters,
+    batch_parameter="strings",
+    engine="harp.engine",
+    preload=("harp_that_is_not_installed", "json"),
+    install="pip install harp",
+)
+
+
+@pytest.fixture
+def executor(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[LocalExecutor]:
+    service = getattr(request, "param", None)
+    services = {"harp": service} if service else {}
+    made = LocalExecutor({"harp": SPEC}, services, start_timeout_s=10, rootdir=tmp_path)
+    yield made
+    made.close()
+
+
+def test_missing_libraries_are_named_with_the_command_that_brings_them(executor: LocalExecutor) -> None:
+    """Before the first experiment one line says what is missing, where, and what to type."""
+    assert executor.problems(["harp"]) == [
+        f"the harp backend needs harp_that_is_not_installed in {sys.executable}: pip install harp"
+    ]
+
+
+@pytest.mark.parametrize("executor", [Service(python="/elsewhere/bin/python")], indirect=True)
+def test_another_interpreter_is_not_judged_by_ours(executor: LocalExecutor) -> None:
+    """With an interpreter of its own a backend needs nothing here."""
+    assert executor.problems(["harp"]) == []
+
+
+@pytest.mark.parametrize("executor", [Service(python="envs/harp/bin/python")], indirect=True)
+def test_an_interpreter_that_does_not_exist_is_named(executor: LocalExecutor, tmp_path: Path) -> None:
+    """A relative interpreter begins at the root folder, and the message names the key and the path."""
+    with pytest.raises(ExecutorError) as caught:
+        executor.service("harp")
+    assert f"services.harp.python: {tmp_path}/envs/harp/bin/python does not start" in str(caught.value)
+
+
+@pytest.mark.parametrize("executor", [Service(python="/bin/false")], indirect=True)
+def test_a_worker_that_ends_at_once_is_an_error(executor: LocalExecutor) -> None:
+    """An interpreter that is none ends before it answers, and that is said instead of waited for."""
+    with pytest.raises(ExecutorError, match="ended before it answered"):
+        executor.service("harp")
