@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -72,11 +71,11 @@ class Runner:
         self._run = run
         self._observer = observer
         self._require_measured = require_measured
-        self._stops: Mapping[tuple[str, int], Stop] = {}
+        self._stops: dict[Identity, Stop] = {}
         self._environments = Environments(run.results)
         self._live_backend: str | None = None
         self._gap_s = 0.0
-        self._prepared: set[tuple[str, int]] = set()
+        self._prepared: set[Identity] = set()
         self._failures_in_a_row = 0
 
     def follow(self, stops: list[Stop]) -> None:
@@ -126,6 +125,8 @@ class Runner:
         answer = self._dispatch(experiment)
         result = self._result(experiment, attempt, started_at, answer)
         self._store(result, answer.log)
+        del self._stops[identity(experiment)]  # a plan of 100,000 is let go as it is carried out
+        self._prepared.discard(identity(experiment))
         self._failures_in_a_row = 0 if result.status == "completed" else self._failures_in_a_row + 1
         return result
 

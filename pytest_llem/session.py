@@ -97,10 +97,11 @@ class CampaignSession:
             seed=self.info.seed,
             force_cold_start=self.campaign.cold_start.force_cold_start,
         )
-        self.observations: dict[tuple[str, int], Observation] = {}
+        self.observations: list[Observation] = []
         self.standing: Standing | None = None
         self.run: Run | None = None
-        self._paths: dict[Identity, Path] = {}
+        self._attempts: dict[Identity, int] = {}
+        self._older_results: dict[Identity, str] | None = None
         self._latest: Result | None = None
         self.summary: Summary | None = None
         self._runner: Runner | None = None
@@ -199,7 +200,7 @@ class CampaignSession:
             self._failed_before = set(self.standing.having("failed"))
             for result in self.standing.load_completed():
                 self._done.add((result.spec_hash, result.cycle))
-                self._observe(result)
+                self.observations.append(Observation.of(result))
 
     # --- Measuring ---
 
@@ -237,12 +238,12 @@ class CampaignSession:
         assert self._runner is not None
         assert self.run is not None
         key = identity(experiment)
-        if key in self._done or key in self._paths:
-            return self._stored(key), False
+        if key in self._done or key in self._attempts:
+            return self._stored(experiment), False
         result = self._runner.measure(experiment)
         self._latest = result
-        self._paths[key] = self.run.results.path_of(result.experiment_id, result.attempt)
-        self._observe(result)
+        self._attempts[key] = result.attempt
+        self.observations.append(Observation.of(result))
         if result.status == "completed":
             self._done.add(key)
         self._files.add(result)
@@ -270,7 +271,7 @@ class CampaignSession:
 
         campaign = self.campaign
         self.summary = summarise(
-            self.observations.values(),
+            self.observations,
             self.expected(),
             confidence=campaign.confidence,
             group_by=campaign.group_by,
@@ -285,16 +286,11 @@ class CampaignSession:
     def conclude(self) -> Summary:
         """Take in what other processes have measured for this session, and summarise for the last time."""
         assert self.run is not None
-        if self.resumed or not self._paths:
+        if self.resumed or not self._attempts:
             attempts = [result for _, result in self.run.results.scan()]
             self._files.rebuild(attempts)
-            for result in attempts:
-                self._observe(result)
+            self.observations = [Observation.of(result) for result in attempts]
         return self.summarise()
-
-    def _observe(self, result: Result) -> None:
-        """Keep what analysis needs of an attempt; id and attempt name its file, so no attempt counts twice."""
-        self.observations[result.experiment_id, result.attempt] = Observation.of(result)
 
     def is_over_budget(self) -> bool:
         """Return whether a budget of `expect` is not kept."""
@@ -307,6 +303,8 @@ class CampaignSession:
     def failed_results(self) -> list[Result]:
         """Return the newest result of each experiment that has failed and was never completed."""
         assert self.run is not None
+        if all(one.status == "completed" for one in self.observations):
+            return []
         failed = self._runs.survey(self.info.run_id).having("failed")
         asked = {identity(experiment) for experiment in self.experiments}
         return [
@@ -315,17 +313,24 @@ class CampaignSession:
             if k in asked
         ]
 
-    def _stored(self, key: Identity) -> Result:
+    def _stored(self, experiment: Experiment) -> Result:
         """Return a result of this run; the latest one, which several tests may ask for, without reading it."""
         latest = self._latest
-        if latest is not None and (latest.spec_hash, latest.cycle) == key:
-            return latest
+        if latest is None or (latest.spec_hash, latest.cycle) != identity(experiment):
+            assert self.run is not None
+            latest = self._latest = self.run.results.read(self._path(experiment))
+        return latest
+
+    def _path(self, experiment: Experiment) -> Path:
+        """Return where the result of an experiment lies that this session, or one before it, has measured."""
         assert self.run is not None
-        if key not in self._paths:
+        key = identity(experiment)
+        if key in self._attempts:
+            return self.run.results.path_of(experiment.id, self._attempts[key])
+        if self._older_results is None:
             found = self._runs.survey(self.info.run_id).having("completed")
-            self._paths |= {done: self.run.results.folder / str(s.result) for done, s in found.items()}
-        self._latest = self.run.results.read(self._paths[key])
-        return self._latest
+            self._older_results = {done: str(status.result) for done, status in found.items()}
+        return self.run.results.folder / self._older_results[key]
 
     def _make_executor(self) -> Executor:
         execution = self.campaign.execution

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
+from pydantic.dataclasses import dataclass as checked
+
 from pytest_llem.analysis.intervals import (
+    CHECKS,
     Interval,
     Sample,
     bootstrap_method,
@@ -20,10 +23,11 @@ from pytest_llem.analysis.observations import PLACE
 from pytest_llem.analysis.resampling import Method
 from pytest_llem.analysis.rows import Block, Row
 from pytest_llem.campaign.schema import Confidence
-from pytest_llem.records import METRICS, Record, Source
+from pytest_llem.records import METRICS, Source
 
 
-class MetricSummary(Record):
+@checked(frozen=True, slots=True, config=CHECKS)
+class MetricSummary:
     """One metric of one row.
 
     Attributes:
@@ -59,8 +63,17 @@ class _Gathered:
     note: str | None
 
 
+BATCH = 500
+"""Rows estimated at a time: few enough that their values take no room to speak of."""
+
+
 def estimate(rows: Sequence[Row], confidence: Confidence, seed: int) -> list[dict[str, MetricSummary]]:
     """Return the metrics of each row, by name in the order of `METRICS`; those without a value too."""
+    batches = (rows[first : first + BATCH] for first in range(0, len(rows), BATCH))
+    return [metrics for batch in batches for metrics in _estimated(batch, confidence, seed)]
+
+
+def _estimated(rows: Sequence[Row], confidence: Confidence, seed: int) -> list[dict[str, MetricSummary]]:
     gathered = [_gather(row.blocks, metric) for row in rows for metric in METRICS]
     headlines, bootstraps = _both([one.sample for one in gathered], confidence, seed)
     summaries = map(_summary, gathered, headlines, bootstraps)

@@ -52,7 +52,6 @@ class Observation:
 
     configuration: str
     label: str
-    axes: Mapping[str, Any]
     cycle: int
     session: str
     started_at: float
@@ -73,11 +72,10 @@ class Observation:
         return cls(
             configuration=sys.intern(result.spec_hash),
             label=sys.intern(result.label),
-            axes=result.axes,
             cycle=result.cycle,
             session=sys.intern(result.session_id),
             started_at=result.started_at.timestamp(),
-            launch=measurement.launch.id if measurement else None,
+            launch=sys.intern(measurement.launch.id) if measurement else None,
             status=result.status,
             failure_kind=result.failure.kind if result.failure else None,
             flags=measurement.flags if measurement else (),

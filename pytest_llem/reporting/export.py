@@ -5,10 +5,11 @@ Their columns and fields are published (docs/formats.md). A number that is not k
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,10 +93,23 @@ def write_summary(store: ResultStore, summary: Summary, facts: SummaryFacts) -> 
     Raises:
         StorageError: the disk refuses.
     """
-    store.write_json(SUMMARY_JSON, _origin(facts) | _settings(facts) | summary.model_dump(mode="json"))
+    store.write_parts(SUMMARY_JSON, _as_json(summary, _origin(facts) | _settings(facts)))
     axes = list(dict.fromkeys(name for row in summary.rows for name in row.axes))
-    rows = [summary_row(row, facts, axes) for row in summary.rows]
-    store.write_text(SUMMARY_CSV, as_page(map(cells, rows), columns_of(rows)))
+    columns = columns_of(summary_row(row, facts, axes) for row in summary.rows[:1])  # all have the same
+    rows = (cells(summary_row(row, facts, axes)) for row in summary.rows)
+    store.write_text(SUMMARY_CSV, as_page(rows, columns))
+
+
+def _as_json(summary: Summary, head: dict[str, Any]) -> Iterator[str]:
+    """Yield summary.json part by part: that of 10,000 configurations, whole, would take a gigabyte of memory."""
+    head |= summary.model_dump(mode="json", exclude={"rows", "groups"})
+    yield json.dumps(head, indent=2, allow_nan=False).removesuffix("\n}")
+    for name, rows in (("rows", summary.rows), ("groups", summary.groups)):
+        yield f',\n  "{name}": ['
+        for number, row in enumerate(rows):
+            yield f"{',' if number else ''}\n    {row.model_dump_json()}"
+        yield "\n  ]" if rows else "]"
+    yield "\n}\n"
 
 
 def summary_row(row: RowSummary, facts: SummaryFacts, axes: Iterable[str] = ()) -> Row:

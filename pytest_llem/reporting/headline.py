@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 from pytest_llem.records import Measurement, Quantity, Result
@@ -72,7 +73,11 @@ class Headline:
     def to_properties(self) -> list[tuple[str, object]]:
         """Return what is known as pairs of a name, with its unit, and a plain value."""
         known = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return [(_PROPERTIES[name], value) for name, value in known if value is not None]
+        return [
+            (_PROPERTIES[name], value) if isinstance(value, float) else _shared(_PROPERTIES[name], value)
+            for name, value in known
+            if value is not None
+        ]
 
     def energy_or_rate(self) -> str:
         """Return the one number to put beside PASSED: energy per token, without energy the throughput."""
@@ -102,6 +107,12 @@ class Headline:
     def _throughput(self) -> str:
         assert self.output_tokens_per_second is not None
         return f"{number(self.output_tokens_per_second)} token/s"
+
+
+@lru_cache(maxsize=4096)
+def _shared(name: str, value: object) -> tuple[str, object]:
+    """Return the one pair that stands for all equal ones: pytest keeps those of every item to its end."""
+    return name, value
 
 
 def _quantity(measurement: Measurement | None, metric: str) -> Quantity | None:

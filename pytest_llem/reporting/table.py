@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
 from typing import NamedTuple
 
@@ -87,7 +88,7 @@ def _heading(summary: Summary) -> str:
 
 def _about_bootstrap(rows: Sequence[RowSummary], metric: str) -> str:
     found = [row.metrics[metric] for row in rows]
-    as_headline = [{metric: one.model_copy(update={"interval": one.bootstrap})} for one in found]
+    as_headline = [{metric: replace(one, interval=one.bootstrap)} for one in found]
     title = next(column.title for column in _COLUMNS if column.metric == metric)
     return f"(bootstrap): second interval of the {title}, {describe_method(as_headline)}"
 

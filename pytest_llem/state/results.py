@@ -72,8 +72,12 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write(path: Path, data: bytes) -> None:
+def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> None:
     """Write `data` to `path`, replacing what is there: a reader sees the old bytes or the new, never a part.
+
+    Args:
+        path: the file.
+        data: all of it, or its parts one by one, so that they need not be in memory together.
 
     Raises:
         StorageError: the data is not (durably) there; no temporary file is left.
@@ -83,7 +87,7 @@ def atomic_write(path: Path, data: bytes) -> None:
         make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
-                file.write(data)
+                file.writelines([data] if isinstance(data, bytes) else data)
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)
@@ -153,8 +157,12 @@ class ResultStore:
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file of the run beside its experiments, atomically, and return its path."""
+        return self.write_parts(name, [text])
+
+    def write_parts(self, name: str, parts: Iterable[str]) -> Path:
+        """Do the same with a text whose parts come one by one."""
         path = self.folder / name
-        atomic_write(path, text.encode())
+        atomic_write(path, (part.encode() for part in parts))
         return path
 
     def write_json(self, name: str, value: Any) -> Path:

@@ -45,7 +45,6 @@ def observation(
     return Observation(
         configuration=configuration,
         label=f"label of {configuration}",
-        axes={"batch_size": configuration},
         cycle=cycle,
         session=session,
         started_at=100.0 * cycle if started_at is None else started_at,

@@ -26,10 +26,9 @@ def test_an_observation_keeps_values_with_their_sources() -> None:
 
 
 def test_an_observation_keeps_its_place_in_the_run() -> None:
-    """Configuration, axes, block, launch, flags and the UUIDs of the GPUs survive."""
+    """Configuration, block, launch, flags and the UUIDs of the GPUs survive."""
     found = Observation.of(result(MEASURED))
     assert (found.configuration, found.label, found.block) == ("hash", "pytorch-b8", (2, "monday"))
-    assert found.axes == {"backend": "pytorch", "batch_size": 8}
     assert (found.status, found.failure_kind, found.launch) == ("completed", None, "launch-7")
     assert (found.flags, found.devices) == (("not_converged",), ("GPU-1", "GPU-2"))
 
