@@ -6,6 +6,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import floor
 from pairs import ALONE, Run, heading, measure, median, median_ratio, pairs
 
 CONFIGURATIONS, CYCLES = 1_000, 10
@@ -18,50 +19,26 @@ defaults: {{max_output_tokens: 8}}
 grid:
   backends: [pytorch]
   shared:
-    batch_size: [{", ".join(map(str, range(1, 101)))}]
-    max_input_tokens: [{", ".join(str(16 * i) for i in range(1, CONFIGURATIONS // 100 + 1))}]
+    batch_size: {list(range(1, 101))}
+    max_input_tokens: {list(range(16, 16 * CONFIGURATIONS // 100 + 16, 16))}
 execution: {{cycles: {CYCLES}, seed: 1}}
-"""
-
-# Items of plain pytest that share their fixture information, as cheap as pytest itself can make them.
-FLOOR = f"""\
-import types
-import pytest
-
-def a_test(): pass
-
-class Plain(pytest.Module):
-    def _getobj(self):
-        return types.ModuleType("floor")
-    def collect(self):
-        shared = None
-        for i in range({CONFIGURATIONS * CYCLES}):
-            item = pytest.Function.from_parent(self, name=f"i{{i}}", callobj=a_test, fixtureinfo=shared)
-            shared = item._fixtureinfo
-            yield item
-
-def pytest_collect_file(file_path, parent):
-    if file_path.suffix == ".floor":
-        return Plain.from_parent(parent, path=file_path)
 """
 
 
 def collect(folder: str, *arguments: str) -> Run:
-    command = [sys.executable, "-m", "pytest", "--collect-only", "-q", *ALONE, *arguments]
-    return measure(command, cwd=folder)
+    return measure([sys.executable, "-m", "pytest", "--collect-only", "-q", *ALONE, *arguments], cwd=folder)
 
 
 def main() -> None:
-    heading(f"Collecting {CONFIGURATIONS * CYCLES:,} items: campaign / plain Function items")
+    items = CONFIGURATIONS * CYCLES
+    heading(f"Collecting {items:,} items: campaign / plain Function items")
     with tempfile.TemporaryDirectory() as ours, tempfile.TemporaryDirectory() as plain:
         Path(ours, "pytest.ini").write_text("[pytest]\n")
         Path(ours, "grid.yaml").write_text(CAMPAIGN)
-        Path(plain, "pytest.ini").write_text("[pytest]\n")
-        Path(plain, "conftest.py").write_text(FLOOR)
-        Path(plain, "items.floor").write_text("")
+        floor.write(plain, items)
         runs = pairs(
             lambda: collect(ours, "--campaign=grid.yaml"),
-            lambda: collect(plain, "-p", "no:llem", "items.floor"),
+            lambda: collect(plain, *floor.ARGUMENTS),
             count=COUNT,
         )
         for name, column in zip(("campaign", "plain"), zip(*runs, strict=True), strict=True):

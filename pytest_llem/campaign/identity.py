@@ -45,10 +45,19 @@ class Files:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._files: dict[str, _File] = {}
+        self._contents: dict[str, str | None] = {}
 
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of the file in hex, or None when it cannot be read."""
         return self._file(path).digest
+
+    def content(self, path: str) -> str | None:
+        """Return the digest of a file or, by names and sizes, of a folder; None when there is neither."""
+        if path not in self._contents:
+            folder = self._folder / path
+            listing = _listing(folder) if path and folder.is_dir() else None
+            self._contents[path] = listing or self.digest(path)
+        return self._contents[path]
 
     def mapping(self, path: str) -> dict[str, Any]:
         """Return the top level of a JSON file, or {} when it has none that can be read."""
@@ -72,6 +81,12 @@ def _read(folder: Path, path: str) -> _File:
     return _File(sha256(content).hexdigest(), parsed if isinstance(parsed, dict) else {})
 
 
+def _listing(folder: Path) -> str:
+    """Return a digest of the names and sizes of a folder's files: their content may be gigabytes."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return _digest(*(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files))
+
+
 def model_config(model_name: str) -> str:
     """Return the path at which a model in a local folder has its `config.json`."""
     return f"{model_name.removeprefix(RANDOM_WEIGHTS)}/config.json"
@@ -82,14 +97,15 @@ def spec_hash(
 ) -> str:
     """Return 16 hex digits that stand for all that can change the measured numbers.
 
-    These are the configuration, the content of its prompts file and of the `config.json` of a model in a
-    local folder, the floor and cap of the warm-up, the window, and the executor. Not in it: names, gaps,
-    timeouts and the number of cycles. `twin_hash` tells apart equal configurations that are kept on
-    purpose.
+    These are the configuration, the content of its prompts file, of a dataset that lies here, and of the
+    `config.json` of a model in a local folder, the floor and cap of the warm-up, the window, and the
+    executor. Not in it: names, gaps, timeouts and the number of cycles. `twin_hash` tells apart equal
+    configurations that are kept on purpose.
     """
-    prompts = configuration.prompts_file
+    prompts, dataset = configuration.prompts_file, configuration.dataset
     surroundings = (
         prompts and files.digest(prompts),
+        dataset and files.content(dataset.name),
         files.digest(model_config(configuration.model_name)),
         (execution.warmup_prompts, execution.warmup_timeout_seconds),
         (window.seconds, window.passes),

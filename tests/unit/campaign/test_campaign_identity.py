@@ -146,6 +146,18 @@ def test_prompts_count_by_what_the_file_says(tmp_path: Path) -> None:
     assert len({a, edited, hashed(configured(), folder=tmp_path)}) == 3
 
 
+def test_a_local_dataset_counts_by_its_content(tmp_path: Path) -> None:
+    """An edited data file is another workload, in a folder too."""
+    (tmp_path / "data").mkdir()
+    file = tmp_path / "data" / "rows.jsonl"
+    hashes = set()
+    for text in ("one", "three"):
+        file.write_text(text)
+        for name in ("data", "data/rows.jsonl"):
+            hashes.add(hashed(configured(dataset={"name": name}), folder=tmp_path))
+    assert len(hashes) == 4
+
+
 @pytest.mark.parametrize("name", ["tiny", "random:tiny"])
 def test_model_in_a_folder_counts_with_its_architecture(name: str, tmp_path: Path) -> None:
     """An edit of `config.json` is another model although its folder has the same name."""
