@@ -12,7 +12,7 @@ from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from pytest_llem.backends.base import EngineError
 from pytest_llem.records import Dataset
@@ -140,45 +140,16 @@ def _text_of(value: Any, place: str) -> str:
 # --- Prompts from a Hugging Face dataset ---
 
 
-class Source(NamedTuple):
-    """Where a dataset lies on its hub, and which of its columns holds prompts."""
-
-    path: str
-    subset: str | None = None
-    split: str | None = None
-    column: str | None = None
-
-
-KNOWN_DATASETS = MappingProxyType(
-    {
-        "ai-energy-score": Source("AIEnergyScore/text_generation", column="text"),
-        "ai_energy_score": Source("AIEnergyScore/text_generation", column="text"),
-        "alpaca": Source("tatsu-lab/alpaca", column="instruction"),
-        "sharegpt": Source("anon8231489123/ShareGPT_Vicuna_unfiltered", column="conversations"),
-        "gsm8k": Source("gsm8k", subset="main", column="question"),
-        "mmlu": Source("cais/mmlu", subset="all", split="test", column="question"),
-    }
-)
-"""The short names of llenergymeasure v1. `split` is the one to take where a dataset has no `train`."""
-
 PROMPT_COLUMNS = ("text", "prompt", "question", "instruction", "input", "content")
 """Where a dataset's prompts are looked for, in this order, when nothing says which column holds them."""
 
 
-def dataset_source(dataset: Dataset) -> Source:
-    """Return where a dataset is to be had: what the campaign says, completed from `KNOWN_DATASETS`."""
-    known = KNOWN_DATASETS.get(dataset.name, Source(dataset.name))
-    split = known.split if known.split and dataset.split == "train" else dataset.split
-    return Source(known.path, dataset.subset or known.subset, split, dataset.column or known.column)
-
-
 def load_arguments(dataset: Dataset) -> dict[str, str | None]:
     """Return what the package `datasets` takes to find a dataset: on its hub, in a folder, or in one file."""
-    source = dataset_source(dataset)
-    path = Path(source.path)
+    path = Path(dataset.name)
     if path.is_file():
-        return {"path": str(path.parent), "data_files": path.name, "name": source.subset}
-    return {"path": source.path, "name": source.subset}
+        return {"path": str(path.parent), "data_files": path.name, "name": dataset.subset}
+    return {"path": dataset.name, "name": dataset.subset}
 
 
 def dataset_prompts(dataset: Dataset, count: int) -> list[str]:
@@ -187,7 +158,6 @@ def dataset_prompts(dataset: Dataset, count: int) -> list[str]:
     Raises:
         EngineError: when the package `datasets` is missing, or the dataset or its column cannot be found.
     """
-    source = dataset_source(dataset)
     try:
         import datasets  # noqa: PLC0415 - an extra, needed for datasets alone
     except ImportError:
@@ -195,11 +165,11 @@ def dataset_prompts(dataset: Dataset, count: int) -> list[str]:
             f"the dataset {dataset.name} needs the package datasets: pip install 'pytest-llem[datasets]'"
         ) from None
     try:
-        rows = datasets.load_dataset(**load_arguments(dataset), split=source.split)
+        rows = datasets.load_dataset(**load_arguments(dataset), split=dataset.split)
     except (OSError, ValueError) as error:
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise EngineError(f"the dataset {dataset.name} cannot be loaded: {reason}") from error
-    column = _prompt_column(dataset.name, source.column, rows.column_names)
+    column = _prompt_column(dataset.name, dataset.column, rows.column_names)
     return list(islice(column_texts(islice(rows, dataset.sample_size), column), count))
 
 

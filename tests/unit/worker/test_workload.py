@@ -14,11 +14,9 @@ from hypothesis import strategies as st
 from pytest_llem.backends.base import EngineError
 from pytest_llem.records import Dataset
 from pytest_llem.worker.workload import (
-    Source,
     Stream,
     column_texts,
     dataset_prompts,
-    dataset_source,
     fixed,
     prompts_sha256,
     read_prompts,
@@ -161,21 +159,6 @@ class TestPromptsFile:
 
 
 class TestDataset:
-    @pytest.mark.parametrize(
-        ("dataset", "source"),
-        [
-            (Dataset(name="alpaca"), Source("tatsu-lab/alpaca", None, "train", "instruction")),
-            (Dataset(name="mmlu"), Source("cais/mmlu", "all", "test", "question")),
-            (Dataset(name="mmlu", split="dev"), Source("cais/mmlu", "all", "dev", "question")),
-            (Dataset(name="gsm8k", column="answer"), Source("gsm8k", "main", "train", "answer")),
-            (Dataset(name="own/data", subset="b"), Source("own/data", "b", "train", None)),
-        ],
-        ids=lambda value: value.name if isinstance(value, Dataset) else "",
-    )
-    def test_source(self, dataset: Dataset, source: Source) -> None:
-        """Short names stand for a hub's dataset; what the campaign says beside one wins."""
-        assert dataset_source(dataset) == source
-
     def test_texts(self) -> None:
         """A prompt is a string, or what the user says first; blank ones are left out."""
         rows: list[dict[str, Any]] = [
