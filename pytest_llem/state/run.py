@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import ValidationError
 
 from pytest_llem.records import Record, Result
+from pytest_llem.state import reserve
 from pytest_llem.state.manifest import Event, Journal, Key, Ledger, Status, finished_event, fold, new_event
 from pytest_llem.state.results import (
     EXPERIMENTS,
@@ -40,9 +41,6 @@ RUN_SCHEMA_VERSION = 1
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
-RESERVE_FILE = ".reserve"
-RESERVE_BYTES = 256 * 1024
-"""Kept free on the disk while a run is written: room for the result that finds the disk full."""
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 
 
@@ -173,7 +171,7 @@ class Run:
             return self._record(result)
         except StorageError as error:
             if not self.results.path_of(result.experiment_id, result.attempt).exists():
-                if not self._release_reserve():
+                if not reserve.release(self.results.folder):
                     raise
                 self._record(result)
             raise StorageError(f"{error} (the result of {result.experiment_id} is stored)") from error
@@ -182,21 +180,13 @@ class Run:
         """Close the journal and let other sessions in."""
         self.journal.close()
         if self.lock is not None:
-            self._release_reserve()
+            reserve.release(self.results.folder)
             self.lock.release()
 
     def _record(self, result: Result) -> Path:
         path = self.results.write(result)
         self.journal.extend([finished_event(result, self.results.name_of(path), path.stat().st_size)])
         return path
-
-    def _release_reserve(self) -> bool:
-        """Give the reserved space back to the disk; return whether there was any."""
-        try:
-            (self.results.folder / RESERVE_FILE).unlink()
-        except OSError:
-            return False
-        return True
 
 
 @dataclass(frozen=True)
@@ -264,7 +254,7 @@ class Runs:
             results.sweep()
             results.write_text(RUN_FILE, info.model_dump_json(indent=2) + "\n")
             standing = self.survey(info.run_id)
-            _reserve(results.folder / RESERVE_FILE)
+            reserve.take(results.folder)
             run = self._run(info, "main", lock)
             undo.callback(run.journal.close)
             run.journal.extend(standing.corrections)
@@ -306,11 +296,6 @@ class Runs:
         info = self.info(run_id)
         holder = f"process {info.session.pid} on {info.session.hostname}" if info else "another process"
         return f"run {run_id} is being written by {holder}; wait for it, or start a new run without --lf"
-
-
-def _reserve(path: Path) -> None:
-    with storage(path), path.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, RESERVE_BYTES)
 
 
 def reconcile(ledger: Ledger, results: ResultStore) -> list[Event]:
