@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -14,6 +11,7 @@ import pytest
 
 from hub_sessions import write
 from runs import completed, results_of, workers_alive
+from sessions import start_session, wait_until
 from standin.hub import Hub, Repository
 from standin.models import FILES, WEIGHTS
 
@@ -30,20 +28,10 @@ def test_a_download_that_breaks_off_fails_its_experiment(
     assert torn["failure"]["kind"] == "invalid_config"
 
 
-def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited in vain until {what}"
-        time.sleep(0.02)
-
-
 def in_a_download(root: Path, hub: Hub) -> subprocess.Popen[str]:
     """Start a session and return when it is in the middle of fetching its model."""
     hub.slow = True
-    command = [sys.executable, "-m", "pytest", "--campaign=c.yaml"]
-    session = subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    session = start_session(root, "c.yaml")
     wait_until(lambda: set(hub.fetched()) >= FILES, "all downloads have begun")
     return session
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ import psutil
 import pytest
 
 from runs import completed, events, workers_alive
+from sessions import start_session, wait_until
 
 Campaign = Callable[..., Path]
 
@@ -25,20 +25,6 @@ SLOW = """
 """
 
 
-def start(root: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "pytest", "--campaign=grid.yaml", *options]
-    return subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
-
-
-def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 60) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline_s, f"waited in vain until {what}"
-        time.sleep(0.02)
-
-
 def processes_of(session: subprocess.Popen[str]) -> list[psutil.Process]:
     return psutil.Process(session.pid).children(recursive=True)
 
@@ -49,7 +35,7 @@ def test_an_interrupted_session_cleans_up_and_can_go_on(
 ) -> None:
     """Ctrl-C and SIGTERM end the engine, print the table so far, exit with 2, and --lf does the rest."""
     campaign(grid=SLOW)
-    session = start(pytester.path)
+    session = start_session(pytester.path, "grid.yaml")
     wait_until(lambda: len(completed(pytester.path)) == 1, "one experiment is done")
     wait_until(lambda: len(events(pytester.path, "running")) == 2, "the second one runs")
     session.send_signal(number)
@@ -64,7 +50,7 @@ def test_an_interrupted_session_cleans_up_and_can_go_on(
 def test_sigkill_of_the_session_ends_worker_and_engine(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """When pytest is killed in the middle of a window, its worker and engine go within seconds."""
     campaign(grid=SLOW)
-    session = start(pytester.path)
+    session = start_session(pytester.path, "grid.yaml")
     wait_until(lambda: len(events(pytester.path, "running")) == 2, "the second experiment runs")
     left = processes_of(session)
     assert left
@@ -77,7 +63,7 @@ def test_sigkill_of_the_session_ends_worker_and_engine(pytester: pytest.Pytester
 def test_sigkill_of_the_worker_ends_the_engine(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """When the worker's server is killed its engine goes too, the experiment is lost, and the rest runs."""
     campaign(grid=SLOW)
-    session = start(pytester.path)
+    session = start_session(pytester.path, "grid.yaml")
     wait_until(lambda: len(completed(pytester.path)) == 1, "one experiment is done")
     wait_until(lambda: len(events(pytester.path, "running")) == 2, "the second one runs")
     (server,) = [p for p in processes_of(session) if "-m pytest_llem.worker" in " ".join(p.cmdline())]
@@ -95,7 +81,7 @@ def test_an_interrupt_during_a_gap_ends_the_wait(pytester: pytest.Pytester, camp
     """A gap of an hour can be interrupted."""
     path = campaign()
     path.write_text(path.read_text().replace("gap_seconds: 0", "gap_seconds: 3600"))
-    session = start(pytester.path)
+    session = start_session(pytester.path, "grid.yaml")
     wait_until(lambda: len(completed(pytester.path)) == 1, "the first experiment is done")
     time.sleep(0.5)
     session.send_signal(signal.SIGINT)
