@@ -5,5 +5,8 @@ PYTHON ?= .venv/bin/python
 
 bench: bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage
 
-bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage: bench-%:
+bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch: bench-%:
 	$(PYTHON) benchmarks/$*.py
+
+bench-coverage:
+	$(PYTHON) benchmarks/coverage.py --date $$(date -u +%F)

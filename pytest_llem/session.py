@@ -7,7 +7,7 @@ campaign (what), state (what has run), executor and runner (how), analysis and r
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -287,10 +287,15 @@ class CampaignSession:
         """Take in what other processes have measured for this session, and summarise for the last time."""
         assert self.run is not None
         if self.resumed or not self._attempts:
-            attempts = [result for _, result in self.run.results.scan()]
-            self._files.rebuild(attempts)
-            self.observations = [Observation.of(result) for result in attempts]
+            self.observations = []
+            self._files.rebuild(self._observed(result for _, result in self.run.results.scan()))
         return self.summarise()
+
+    def _observed(self, results: Iterable[Result]) -> Iterator[Result]:
+        """Pass results on and keep what analysis needs of each: whole, 100,000 of them would take gigabytes."""
+        for result in results:
+            self.observations.append(Observation.of(result))
+            yield result
 
     def is_over_budget(self) -> bool:
         """Return whether a budget of `expect` is not kept."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from pytest_llem.campaign.schema import Campaign
@@ -68,10 +68,7 @@ class RunFiles:
 
     def rebuild(self, results: Iterable[Result]) -> None:
         """Write results.csv anew, so that its rows are the attempts on disk."""
-        noted = list(results)
-        for result in noted:
-            self._note(result)
-        self._csv.rebuild(noted)
+        self._csv.rebuild(self._noted(results))
 
     def summary_is_due(self, result: Result) -> bool:
         """Return whether a cycle is over and the last summary is old enough."""
@@ -84,6 +81,11 @@ class RunFiles:
         self._summary_s = time.monotonic()
         facts = SummaryFacts(self._campaign, self._info, tuple(self._environments), self._commit)
         write_summary(self._results, summary, facts)
+
+    def _noted(self, results: Iterable[Result]) -> Iterator[Result]:
+        for result in results:
+            self._note(result)
+            yield result
 
     def _note(self, result: Result) -> None:
         if result.environment_hash is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from pytest_llem.records import METRICS, Launch, Measurement, Quantity, Result, WarmupReport
@@ -174,13 +175,19 @@ class ResultsCsv:
         Raises:
             StorageError: the disk refuses.
         """
-        rows = [cells(experiment_row(result, self._axes)) for result in results]
-        if rows:
-            self._write(rows, columns_of(rows))
+        columns: dict[str, None] = {}
+        lines = []
+        for result in results:
+            row = cells(experiment_row(result, self._axes))
+            columns |= dict.fromkeys(row)
+            lines.append((as_line(row, columns), len(columns)))
+        if lines:
+            padded = (f"{line[:-1]}{',' * (len(columns) - known)}\n".encode() for line, known in lines)
+            atomic_write(self._path, chain([as_page([], columns).encode()], padded))
         else:
             with storage(self._path):
                 self._path.unlink(missing_ok=True)
-            self._columns = None
+        self._columns = list(columns) or None
 
     def _append(self, line: str) -> None:
         with storage(self._path), self._path.open("ab") as file:

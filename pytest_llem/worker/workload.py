@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from functools import lru_cache
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -43,11 +44,19 @@ def synthetic(
     """
     import numpy as np  # noqa: PLC0415 - the host reads prompts without it
 
-    ordinary = np.setdiff1d(np.arange(vocabulary_size), np.fromiter(special_token_ids, dtype=np.int64))
+    ordinary = _ordinary(vocabulary_size, frozenset(special_token_ids))
     randomness = np.random.SeedSequence([seed, _STREAM_NUMBERS[stream], number])
     drawn = np.random.Generator(np.random.PCG64(randomness)).integers(len(ordinary), size=(count, length))
     prompts: list[list[int]] = ordinary[drawn].tolist()
     return prompts
+
+
+@lru_cache(maxsize=1)  # for 128,000 token ids some 20 ms, which not every pass shall take
+def _ordinary(vocabulary_size: int, special_token_ids: frozenset[int]) -> Any:
+    """Return all token ids but the special ones, as an array."""
+    import numpy as np  # noqa: PLC0415 - the host reads prompts without it
+
+    return np.setdiff1d(np.arange(vocabulary_size), np.fromiter(special_token_ids, dtype=np.int64))
 
 
 def prompts_sha256(prompts: Iterable[Sequence[int]]) -> str:
