@@ -16,7 +16,7 @@ MARKER = (
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the options of DESIGN 4."""
+    """Add the options (README, "Options")."""
     group = parser.getgroup("llem", "LLM inference campaigns (pytest-llem)")
     group.addoption("--campaign", metavar="FILE", help="measure the experiments of this campaign file")
     group.addoption(

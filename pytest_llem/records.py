@@ -64,7 +64,7 @@ class Load(Record):
 
 
 class Warmup(Record):
-    """Work before the window, until two slices in a row agree (MEASUREMENT protocol 4).
+    """Work before the window, until two slices in a row agree (docs/metrics.md).
 
     Attributes:
         enabled: False runs no warm-up at all.

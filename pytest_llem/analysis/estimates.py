@@ -63,7 +63,7 @@ class _Gathered:
     note: str | None
 
 
-BATCH = 500
+BATCH = 50
 """Rows estimated at a time: few enough that their values take no room to speak of."""
 
 
