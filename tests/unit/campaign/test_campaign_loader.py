@@ -213,7 +213,7 @@ class TestValues:
     )
     def test_a_model_may_be_given_anywhere(self, load_text: Load, yaml: str) -> None:
         """A model among the grid's axes, in a bundle or in the defaults is enough."""
-        load_text(f"campaign_name: demo\n{yaml}\n")
+        assert load_text(f"campaign_name: demo\n{yaml}\n").campaign.grid is not None
 
     def test_without_libyaml_files_read_the_same(
         self, load_text: Load, monkeypatch: pytest.MonkeyPatch
