@@ -49,5 +49,24 @@ class Executor(Protocol):
             PreparationFailed: it cannot be had.
         """
 
+    def check(self, backend: str) -> str | None:
+        """Return why the backend's service is not healthy (it does not run, does not answer), or None."""
+
+    def restart(self, backend: str) -> None:
+        """Replace the backend's service by a new one: a new container, a new worker process.
+
+        Raises:
+            ExecutorError: it does not come up.
+        """
+
+    def engine_pids(self, backend: str) -> set[int]:
+        """Return the process ids, as the host counts them, of the backend's live engine."""
+
+    def active(self) -> list[str]:
+        """Return the backends whose services were started and have not been seen to end."""
+
+    def unavailable(self) -> str | None:
+        """Return why nothing can be started at present (the Docker engine does not answer), or None."""
+
     def close(self) -> None:
         """Stop everything that was started."""

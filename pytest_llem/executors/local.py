@@ -18,29 +18,18 @@ from typing import Any
 import pytest_llem
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Service
-from pytest_llem.executors.base import ExecutorError, OnPhase, PreparationFailed
+from pytest_llem.executors.base import ExecutorError
+from pytest_llem.executors.services import ServiceExecutor, shake_hands, worker_arguments
 from pytest_llem.records import Failure
 from pytest_llem.worker.client import Conversation
-from pytest_llem.worker.protocol import (
-    PROTOCOL_VERSION,
-    REPLY,
-    Answer,
-    AnyRequest,
-    Done,
-    EndLaunch,
-    Event,
-    Hello,
-    Order,
-    Preparation,
-    Welcome,
-)
+from pytest_llem.worker.protocol import REPLY, AnyRequest, Welcome
 
 POLL_S = 0.02
 STOP_GRACE_S = 5.0
 LOG_TAIL_LINES = 20
 
 
-class LocalExecutor:
+class LocalExecutor(ServiceExecutor):
     """Runs each backend's worker as a child process, in that backend's own interpreter if one is set.
 
     Args:
@@ -59,12 +48,12 @@ class LocalExecutor:
         start_timeout_s: float,
         rootdir: Path,
     ) -> None:
+        super().__init__()
         self._backends = backends
         self._services = services
         self._start_timeout_s = start_timeout_s
         self._rootdir = rootdir
         self._folder = Path(tempfile.mkdtemp(prefix="llem-"))  # short: a Unix socket path ends at 107 bytes
-        self._workers: dict[str, _Worker] = {}
 
     def problems(self, backends: Iterable[str]) -> list[str]:
         """See `Executor`: an engine's libraries must be in this interpreter, unless it has its own."""
@@ -79,69 +68,15 @@ class LocalExecutor:
                 found.append(f"the {name} backend needs {' and '.join(missing)} in {sys.executable}{remedy}")
         return found
 
-    def service(self, backend: str) -> Welcome:
-        """See `Executor`."""
-        worker = self._workers.get(backend)
-        if worker is None or not worker.alive:
-            worker = self._start(backend)
-        return worker.welcome
-
-    def dispatch(self, backend: str, order: Order, on_phase: OnPhase) -> Answer:
-        """See `Executor`."""
-        try:
-            self.service(backend)
-        except ExecutorError as error:
-            return Answer(failure=Failure(kind="engine_start", message=str(error)))
-        worker = self._workers[backend]
-        try:
-            with contextlib.closing(worker.ask(order)) as replies:
-                for reply in replies:
-                    if isinstance(reply, Answer):
-                        return reply
-                    if isinstance(reply, Event):
-                        on_phase(reply.phase)
-            raise ConnectionError("the worker closed the connection without an answer")
-        except ConnectionError as error:
-            return Answer(failure=worker.post_mortem(error))
-
-    def end_launch(self, backend: str) -> None:
-        """See `Executor`."""
-        worker = self._workers.get(backend)
-        if worker is not None and worker.alive:
-            with contextlib.suppress(ConnectionError):
-                for _ in worker.ask(EndLaunch()):
-                    pass
-
-    def prepare(self, backend: str, request: Preparation, on_phase: OnPhase) -> dict[str, Any]:
-        """See `Executor`."""
-        self.service(backend)
-        try:
-            with contextlib.closing(self._workers[backend].ask(request)) as replies:
-                for reply in replies:
-                    if isinstance(reply, Event):
-                        on_phase(f"{reply.phase} {request.name}")
-                    elif isinstance(reply, Done):
-                        if reply.problem:
-                            raise PreparationFailed(reply.problem)
-                        return reply.facts
-            raise ConnectionError("it closed the connection")
-        except ConnectionError as error:
-            raise ExecutorError(
-                f"the worker of {backend} gave no answer about {request.name}: {error}"
-            ) from error
-
     def close(self) -> None:
         """See `Executor`."""
-        for worker in self._workers.values():
-            worker.stop()
-        self._workers.clear()
+        super().close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self, backend: str) -> _Worker:
         service = self._services.get(backend, Service())
         folder = Path(tempfile.mkdtemp(prefix=f"{backend[:12]}-", dir=self._folder))
         worker = _Worker(self._backends[backend], service, folder, self._rootdir)
-        self._workers[backend] = worker
         worker.wait_until_ready(self._start_timeout_s)
         return worker
 
@@ -157,8 +92,7 @@ class _Worker:
         self._stderr = folder / "stderr"
         self._python = _interpreter(service.python, rootdir)
         command = [self._python, "-m", "pytest_llem.worker", "--socket", str(self._socket)]
-        command += [word for module in spec.preload for word in ("--preload", module)]
-        command += [word for package in spec.packages for word in ("--package", package)]
+        command += worker_arguments(spec)
         # The meters count GPUs as the driver does; the engine must mean the same ones by its numbers.
         environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, **service.env}
         if service.python:
@@ -192,19 +126,22 @@ class _Worker:
                 if time.monotonic() > deadline_s:
                     raise self._did_not_start(f"did not answer within {timeout_s:g} s")
                 time.sleep(POLL_S)
-            self.welcome = self._shake_hands()
+            self.welcome = shake_hands(self, self._spec.name, self._python)
+        except ConnectionError as error:
+            self.stop()
+            raise self._did_not_start(str(error)) from error
         except BaseException:
             self.stop()
             raise
 
-    def ask(self, request: AnyRequest) -> Generator[Any]:
-        """Yield the replies to a request; leaving the loop early cancels it."""
-        with Conversation(str(self._socket), request.model_dump_json().encode()) as conversation:
+    def ask(self, request: AnyRequest, *, silence_s: float | None = None) -> Generator[Any]:
+        """See `Worker`."""
+        with Conversation(str(self._socket), request.model_dump_json().encode(), silence_s) as conversation:
             for line in conversation:
                 yield REPLY.validate_json(line)
 
     def post_mortem(self, error: ConnectionError) -> Failure:
-        """Return the failure of an experiment whose worker went away."""
+        """See `Worker`."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_GRACE_S)
         code = self._process.returncode
@@ -221,16 +158,6 @@ class _Worker:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
-
-    def _shake_hands(self) -> Welcome:
-        for reply in self.ask(Hello()):
-            if isinstance(reply, Welcome) and reply.protocol == PROTOCOL_VERSION:
-                return reply
-            raise ExecutorError(
-                f"the worker of {self._spec.name} speaks another protocol: {self._python} has another version of"
-                " pytest-llem"
-            )
-        raise self._did_not_start("closed the connection")
 
     def _did_not_start(self, how: str) -> ExecutorError:
         tail = self._log_tail()

@@ -74,6 +74,10 @@ class EngineLaunch:
         assert self._process.pid is not None
         return self._process.pid
 
+    def pids(self) -> list[int]:
+        """Return the process ids of the engine process and its descendants."""
+        return [self.pid, *(process.pid for process in _descendants(self.pid))]
+
     @property
     def alive(self) -> bool:
         """Whether the process runs."""

@@ -39,7 +39,7 @@ class Bench:
         self._launch: EngineLaunch | None = None
         self._loaded: Launch | None = None
         self._launches = 0
-        self.meters = Meters(open_meters(devices=visible_devices(), engine_pids=self._engine_pids))
+        self.meters = Meters(open_meters(devices=visible_devices(), engine_pids=self._engine_pid))
 
     def carry_out(self, order: Order, client: socket.socket, on_phase: OnPhase) -> Answer:
         """Return the measurement, or the failure that ended the experiment; a failed launch is not used again."""
@@ -69,7 +69,12 @@ class Bench:
         self.end_launch(grace_s=0)
         self.meters.close()
 
-    def _engine_pids(self) -> Iterable[int]:
+    def engine_pids(self) -> list[int]:
+        """Return the process ids of the live engine and its descendants."""
+        launch = self._launch
+        return launch.pids() if launch is not None and launch.alive else []
+
+    def _engine_pid(self) -> Iterable[int]:
         launch = self._launch
         return [launch.pid] if launch is not None else []
 

@@ -77,6 +77,12 @@ class Order(Record):
     measured: bool = True
 
 
+class Attach(Record):
+    """Stay as long as this connection does, then end: a container must not outlive the session that started it."""
+
+    op: Literal["attach"] = "attach"
+
+
 class EndLaunch(Record):
     """End the live engine process and answer when it is gone."""
 
@@ -114,18 +120,24 @@ class PrepareDataset(Record):
 
 
 Preparation = PrepareModel | PrepareDataset
-AnyRequest = Hello | Order | EndLaunch | Preparation
+AnyRequest = Hello | Attach | Order | EndLaunch | Preparation
 Request = Annotated[AnyRequest, Field(discriminator="op")]
 REQUEST: TypeAdapter[AnyRequest] = TypeAdapter(Request)
 
 
 class Welcome(Record):
-    """The answer to `Hello`."""
+    """The answer to `Hello`.
+
+    Attributes:
+        pid: the server's process id, as it sees itself; in a container not that of the host.
+        engine_pids: likewise, of the live engine process and its descendants.
+    """
 
     type: Literal["welcome"] = "welcome"
     protocol: int = PROTOCOL_VERSION
     version: str
     pid: int
+    engine_pids: tuple[int, ...] = ()
     start_method: Literal["forkserver", "spawn"]
     start_method_reason: str
     environment: Environment

@@ -6,7 +6,9 @@ at any moment.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import socket
 import socketserver
 import threading
@@ -23,6 +25,7 @@ from pytest_llem.worker.preparation import prepare
 from pytest_llem.worker.protocol import (
     REQUEST,
     Answer,
+    Attach,
     Done,
     EndLaunch,
     Event,
@@ -53,12 +56,22 @@ class _Connection(socketserver.StreamRequestHandler):
         match request:
             case Hello():
                 self._reply(self.server.welcome())
+            case Attach():
+                self._attend()
             case Order():
                 self._reply(self.server.carry_out(request, self.connection, self._tell))
             case EndLaunch():
                 self._reply(self.server.end_launch())
             case PrepareModel() | PrepareDataset():
                 self._reply(prepare(request, self.server.start, self.connection, self._tell))
+
+    def _attend(self) -> None:
+        """Wait until the client is gone, and end with it."""
+        self._reply(Done())
+        with contextlib.suppress(OSError):
+            while self.connection.recv(1):
+                pass
+        os.kill(os.getpid(), signal.SIGTERM)
 
     def _tell(self, phase: str) -> None:
         self._reply(Event(phase=phase))
@@ -96,6 +109,7 @@ class WorkerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         return Welcome(
             version=__version__,
             pid=os.getpid(),
+            engine_pids=tuple(self._bench.engine_pids()),
             start_method=self.start.method,
             start_method_reason=self.start.reason,
             environment=self._environment,
