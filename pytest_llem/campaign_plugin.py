@@ -6,6 +6,7 @@ import atexit
 import gc
 import signal
 import threading
+from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -14,12 +15,14 @@ from typing import Any
 import pytest
 from _pytest.pathlib import absolutepath
 
+from pytest_llem import compose_fixtures
 from pytest_llem.campaign.grid import GridError
 from pytest_llem.campaign.loader import CampaignError
 from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.campaign.sniff import looks_like_campaign
 from pytest_llem.collection import CampaignFile, experiment_of, in_schedule_order
 from pytest_llem.display import Display
+from pytest_llem.executors.compose.executor import ComposeExecutor, ComposeSetup
 from pytest_llem.fixtures import ExperimentHandle
 from pytest_llem.records import Result
 from pytest_llem.reporting import terminal
@@ -50,6 +53,7 @@ def register(config: pytest.Config) -> None:
     except REFUSALS as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(CampaignPlugin(config, session), NAME)
+    config.pluginmanager.register(compose_fixtures, f"{NAME}-compose")
     atexit.register(gc.freeze)  # else Python, on its way out, walks all items several times before it lets go
     if config.getoption("lf", default=False):
         _continue_with_all_items(config, path)
@@ -94,6 +98,7 @@ def _settings(config: pytest.Config, path: Path) -> Settings:
         dry=bool(config.getoption("collectonly")),
         require_measured=config.getoption("--campaign-require") == "measured",
         fetch=bool(config.getoption("--campaign-fetch")),
+        executor=config.getoption("--campaign-executor"),
     )
 
 
@@ -123,6 +128,7 @@ class CampaignPlugin:
         self._is_worker = hasattr(config, "workerinput")
         self._display = Display(config, session)
         self._has_begun = self._has_workers()  # a controller of xdist collects nothing itself
+        self._pending: list[Experiment] = []
         self._signal_before: Any = None
         self._stop_on_sigterm()
 
@@ -173,19 +179,42 @@ class CampaignPlugin:
     # --- Measuring ---
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
-        """Plan the session from the items that are left after all selection."""
+        """Note what is left after all selection."""
         left = {e.position: e for item in session.items if (e := experiment_of(item)) is not None}
-        pending = [e for e in left.values() if not self._session.is_done(e)]
-        self._display.plan(pending)
-        if not self._session.settings.dry and not self._has_workers():
-            try:
-                self._session.start(pending, self._display)
-            except NotReadyError as error:
-                if not self._is_worker:
-                    raise pytest.UsageError(str(error)) from error
-                session.shouldfail = str(error)  # an xdist controller knows no usage error of a worker
-            else:
-                self._has_begun = True
+        self._pending = [e for e in left.values() if not self._session.is_done(e)]
+        self._display.plan(self._pending)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Make ready for the experiments before the first item."""
+        if not (self._session.settings.dry or self._has_workers() or session.testsfailed):
+            self._start(session)
+        return (yield)
+
+    def _start(self, session: pytest.Session) -> None:
+        try:
+            self._session.start(self._pending, self._display, self._compose_setup(session))
+        except NotReadyError as error:
+            if not self._is_worker:
+                raise pytest.UsageError(str(error)) from error
+            session.shouldfail = str(error)  # an xdist controller knows no usage error of a worker
+        else:
+            self._has_begun = True
+
+    def _compose_setup(self, session: pytest.Session) -> ComposeSetup | None:
+        """Return what the project says of its containers; None where experiments do not run in containers."""
+        if self._session.executor.name != ComposeExecutor.name or not self._pending:
+            return None
+        beside = next(item for item in session.items if experiment_of(item) is not None)
+        return compose_fixtures.setup_of(session, beside)
+
+    def backends(self) -> list[str]:
+        """Return the backends that have experiments, for the fixtures."""
+        return self._session.needed_backends()
+
+    def session_id(self) -> str:
+        """Return what tells this session from others, for the fixtures."""
+        return self._session.info.session.id
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:

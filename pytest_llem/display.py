@@ -61,7 +61,7 @@ class Display:
         lines += terminal.validation(expansion, cycles=session.campaign.execution.cycles, least_s=least_s)
         lines += [f"note: {note}" for note in (*session.loaded.notes, *expansion.notes)]
         lines += self._order_lines()
-        lines.append(f"executor: {session.executor_name} (child processes of this session)")
+        lines.append(f"executor: {session.executor.name} ({session.executor.reason})")
         return lines + self._run_lines()
 
     def _order_lines(self) -> list[str]:
@@ -116,6 +116,13 @@ class Display:
     def phase(self, what: str, phase: str) -> None:
         """See `Observer`."""
         self._status_line(f"{what}: {phase}" if phase else "")
+
+    def note(self, line: str) -> None:
+        """See `Observer`."""
+        if self._reporter is not None:
+            self._status_line("")
+            self._reporter.ensure_newline()
+            self._reporter.write_line(line)
 
     def _status_line(self, text: str) -> None:
         """Show a line that the next one overwrites; only a terminal sees it."""

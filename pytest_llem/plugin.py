@@ -28,9 +28,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     group.addoption(
         "--campaign-executor",
-        choices=("auto", "local"),
+        choices=("auto", "local", "compose"),
         default="auto",
-        help="where experiments run: local = in child processes of this session",
+        help="where experiments run: local = child processes, compose = containers, auto = compose if a Docker"
+        " engine and the images are here, else local",
+    )
+    group.addoption(
+        "--campaign-build",
+        action="store_true",
+        help="build the images of the services before the first experiment",
+    )
+    group.addoption(
+        "--campaign-keep-containers",
+        action="store_true",
+        help="leave the containers running at the end, to look into them",
     )
     group.addoption(
         "--campaign-require",

@@ -20,9 +20,9 @@ from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.grid import Expansion, expand
 from pytest_llem.campaign.loader import LoadedCampaign, load
 from pytest_llem.campaign.schedule import Experiment, order, plan
-from pytest_llem.executors.base import Executor
-from pytest_llem.executors.local import LocalExecutor
-from pytest_llem.executors.orders import OrderBook
+from pytest_llem.executors.choose import ExecutorChoice, choose
+from pytest_llem.executors.compose.executor import ComposeSetup
+from pytest_llem.executors.factory import Workplace, in_child_processes, in_containers
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
@@ -49,6 +49,7 @@ class Settings:
         resume: `--lf`.
         dry: `--collect-only`: nothing is written, nothing started.
         require_measured, fetch: the options of that name.
+        executor: `--campaign-executor`.
     """
 
     path: Path
@@ -59,6 +60,7 @@ class Settings:
     dry: bool = False
     require_measured: bool = False
     fetch: bool = False
+    executor: str = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,14 @@ class CampaignSession:
         self.backends = registered()
         self.loaded: LoadedCampaign = load(settings.path, settings.rootdir, settings.overrides)
         self.campaign = self.loaded.campaign
-        self.expansion: Expansion = expand(self.loaded, self.backends)
         self._runs = Runs(settings.cache, self._results_dir(), self.loaded.key)
         self.older_run = None if seat else self._runs.newest()
         self.resumed = seat.resumed if seat else self._can_resume()
         self.older: RunInfo | None = self._runs.info(self.older_run) if self.older_run else None
+        self.expansion: Expansion = expand(self.loaded, self.backends, settings.executor)
+        self.executor = self._choose_executor(seat)
+        if self.executor.name != settings.executor:
+            self.expansion = expand(self.loaded, self.backends, self.executor.name)
         self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
         self.experiments: list[Experiment] = order(
             self.expansion.points,
@@ -105,7 +110,6 @@ class CampaignSession:
         self._latest: Result | None = None
         self.summary: Summary | None = None
         self._runner: Runner | None = None
-        self._executor: Executor | None = None
         self._done: set[Identity] = set(seat.completed) if seat else set()
         self._failed_before: set[Identity] = set()
         self._files = RunFiles(
@@ -119,8 +123,9 @@ class CampaignSession:
 
     # --- Before anything runs ---
 
-    executor_name = LocalExecutor.name
-    """Where experiments run; `auto` has no other choice yet."""
+    def needed_backends(self) -> list[str]:
+        """Return the backends that have experiments."""
+        return sorted({point.configuration.backend for point in self.expansion.points})
 
     @property
     def difference(self) -> Difference | None:
@@ -164,6 +169,13 @@ class CampaignSession:
     def _can_resume(self) -> bool:
         return self.settings.resume and self.older_run is not None and self.settings.cache is not None
 
+    def _choose_executor(self, seat: Seat | None) -> ExecutorChoice:
+        earlier = RunInfo.model_validate_json(seat.info) if seat else self.older if self.resumed else None
+        continued = earlier.executor if earlier else None
+        return choose(
+            self.settings.executor, self.needed_backends(), self.settings.rootdir, continued=continued
+        )
+
     def _results_dir(self) -> Path:
         return self.settings.rootdir / self.campaign.io.results_dir
 
@@ -184,6 +196,7 @@ class CampaignSession:
             tool_version=__version__,
             cycles=execution.cycles,
             points={p.spec_hash: p.label for p in self.expansion.points},
+            executor=self.executor.name,
             session=new_session(),
         )
 
@@ -204,28 +217,47 @@ class CampaignSession:
 
     # --- Measuring ---
 
-    def start(self, experiments: Sequence[Experiment], observer: Observer) -> None:
+    def start(
+        self, experiments: Sequence[Experiment], observer: Observer, setup: ComposeSetup | None
+    ) -> None:
         """Plan the session from the experiments that are left after selection.
+
+        Args:
+            experiments: in order.
+            observer: is told what goes on.
+            setup: the containers, where experiments run in some.
 
         Raises:
             NotReadyError: a backend, model or dataset of theirs is not to be had here.
         """
         assert self.run is not None
         stops = plan(list(experiments), self.campaign)
-        self._executor = self._make_executor()
+        workplace = self._workplace(experiments, observer, setup)
         self._runner = Runner(
             campaign=self.campaign,
-            executor=self._executor,
-            orders=OrderBook(self.campaign, self.settings.rootdir, self.backends),
+            executor=workplace.executor,
+            orders=workplace.orders,
             run=self.run,
             observer=observer,
             require_measured=self.settings.require_measured,
         )
         self._runner.follow(stops)
         needed = sorted({experiment.point.configuration.backend for experiment in experiments})
-        problems = self._executor.problems(needed) or self._runner.check_hub(fetch=self.settings.fetch)
+        problems = workplace.executor.problems(needed) or self._runner.check_hub(fetch=self.settings.fetch)
         if problems:
             raise NotReadyError("\n".join(problems))
+
+    def _workplace(
+        self, experiments: Sequence[Experiment], observer: Observer, setup: ComposeSetup | None
+    ) -> Workplace:
+        points = list({e.point.spec_hash: e.point for e in experiments}.values())
+        rootdir = self.settings.rootdir
+        if setup is None:
+            return in_child_processes(self.campaign, rootdir, points)
+        session_id = self.info.session.id
+        return in_containers(
+            self.campaign, rootdir, points, setup=setup, session_id=session_id, say=observer.note
+        )
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment."""
@@ -336,10 +368,3 @@ class CampaignSession:
             found = self._runs.survey(self.info.run_id).having("completed")
             self._older_results = {done: str(status.result) for done, status in found.items()}
         return self.run.results.folder / self._older_results[key]
-
-    def _make_executor(self) -> Executor:
-        execution = self.campaign.execution
-        start_timeout_s = execution.start_timeout_seconds or max(
-            self.backends[p.configuration.backend].engine_start_timeout_s for p in self.expansion.points
-        )
-        return LocalExecutor(self.backends, self.campaign.services, start_timeout_s, self.settings.rootdir)

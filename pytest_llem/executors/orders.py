@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,9 +38,17 @@ class OrderBook:
         campaign: the resolved campaign.
         rootdir: where relative paths of models, datasets and prompts begin.
         backends: the specs by name.
+        place: where a worker finds a folder or file of this host.
     """
 
-    def __init__(self, campaign: Campaign, rootdir: Path, backends: Mapping[str, BackendSpec]) -> None:
+    def __init__(
+        self,
+        campaign: Campaign,
+        rootdir: Path,
+        backends: Mapping[str, BackendSpec],
+        place: Callable[[Path], str] = str,
+    ) -> None:
+        self._place = place
         self._campaign = campaign
         self._rootdir = rootdir
         self._backends = backends
@@ -64,6 +72,7 @@ class OrderBook:
             engine_key=point.engine_key,
             engine=engine,
             model=supplies.model.folder if supplies.model else self._model(wanted),
+            model_files=_architecture(folder) if (folder := self._described_folder(wanted)) else None,
             configuration=wanted,
             prompts=supplies.texts
             if wanted.prompts_file is None
@@ -81,13 +90,31 @@ class OrderBook:
         return bare_name(wanted.model_name) if on_hub else None
 
     def dataset(self, wanted: Configuration) -> Dataset | None:
-        """Return the dataset with the absolute path of one that is a folder or file here."""
+        """Return the dataset with the path of one that is a folder or file here, as the worker sees it."""
         dataset = wanted.dataset
         path = self._local(dataset.name) if dataset else None
-        return dataset.model_copy(update={"name": str(path)}) if dataset and path else dataset
+        return dataset.model_copy(update={"name": self._place(path)}) if dataset and path else dataset
+
+    def inputs(self, points: Iterable[Point]) -> list[Path]:
+        """Return the folders and files of this host that workers need for these points."""
+        found: dict[Path, None] = {}
+        for point in points:
+            wanted = point.configuration
+            model = None if self._described_folder(wanted) else self._local_model(wanted)
+            dataset = self._local(wanted.dataset.name) if wanted.dataset else None
+            found |= dict.fromkeys(path for path in (model, dataset) if path is not None)
+        return list(found)
 
     def _model(self, wanted: Configuration) -> str:
-        return str(self._local_model(wanted) or bare_name(wanted.model_name))
+        folder = None if self._described_folder(wanted) else self._local_model(wanted)
+        return self._place(folder) if folder else bare_name(wanted.model_name)
+
+    def _described_folder(self, wanted: Configuration) -> Path | None:
+        """Return the folder of a model of which the architecture alone is needed: its description travels."""
+        has_texts = wanted.dataset is not None or wanted.prompts_file is not None
+        if has_texts or not wanted.model_name.startswith(RANDOM_WEIGHTS):
+            return None
+        return self._local_model(wanted)
 
     def _local_model(self, wanted: Configuration) -> Path | None:
         path = self._local(bare_name(wanted.model_name))
@@ -120,6 +147,12 @@ def warmup_policy(wanted: Configuration, execution: Execution) -> WarmupPolicy:
 def bare_name(model_name: str) -> str:
     """Return a model's name without the mark for random weights."""
     return model_name.removeprefix(RANDOM_WEIGHTS)
+
+
+def _architecture(folder: Path) -> dict[str, str]:
+    """Return what describes a model in a folder: its configuration, and code of its own if it has some."""
+    files = [folder / "config.json", folder / "generation_config.json", *sorted(folder.glob("*.py"))]
+    return {file.name: file.read_text(encoding="utf-8") for file in files if file.is_file()}
 
 
 @functools.lru_cache(maxsize=8)

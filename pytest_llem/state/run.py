@@ -75,6 +75,7 @@ class RunInfo(Record):
         created: when the first session began.
         campaign_sha256, tool_version, cycles, points: as of the latest session.
         points: label of each configuration by its spec hash.
+        executor: where its experiments run.
         session: the latest; alive while the run's lock is held.
     """
 
@@ -87,6 +88,7 @@ class RunInfo(Record):
     tool_version: str
     cycles: int
     points: dict[str, str]
+    executor: str = "local"
     session: Session
 
 

@@ -1,8 +1,8 @@
 """The host's end of a conversation with the worker's server. Standard library only.
 
 `Conversation` is for a host that shares the server's file system. For a container the host runs this file in it
-(`docker exec -i CONTAINER python3 -S -E -c SOURCE SOCKET`): one request on stdin, the server's lines on stdout.
-The end of stdin cancels, so work in a container never outlives the session that asked for it. So it imports
+(`docker exec -i CONTAINER python3 -S -E -c SOURCE SOCKET CONNECT_S`): one request on stdin, the server's lines on
+stdout. The end of stdin cancels, so work in a container never outlives the session that asked for it. So it imports
 nothing of this package and knows lines, not messages.
 """
 
@@ -12,6 +12,7 @@ import os
 import select
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,8 @@ DEFAULT_SOCKET = "/run/llem/socket"
 
 PING = b'{"op": "hello"}'
 
+PING_S = 10.0
+CONNECT_POLL_S = 0.05
 CHUNK_BYTES = 1 << 16
 
 
@@ -73,30 +76,56 @@ class Conversation:
         self._socket.close()
 
 
-def relay(socket_path: str, request: bytes, source: int, sink: int) -> int:
-    """Carry a request to the server and its answer to `sink` until either side ends; return the exit status."""
-    with Conversation(socket_path, request) as conversation:
-        server = conversation.fileno()
-        while True:
-            ready, _, _ = select.select([server, source], [], [])
-            if server in ready:
-                answer = os.read(server, CHUNK_BYTES)
-                if not answer:
-                    return 0
-                _write_all(sink, answer)
-            elif not os.read(source, CHUNK_BYTES):
-                return 1  # the host has gone
+def relay(conversation: Conversation, source: int, sink: int) -> int:
+    """Carry the server's answer to `sink` until either side ends; return the exit status."""
+    server = conversation.fileno()
+    while True:
+        ready, _, _ = select.select([server, source], [], [])
+        if server in ready:
+            answer = os.read(server, CHUNK_BYTES)
+            if not answer:
+                return 0
+            _write_all(sink, answer)
+        elif not os.read(source, CHUNK_BYTES):
+            return 1  # the host has gone
 
 
-def main() -> int:
-    """Run beside the server: `client.py [SOCKET]`, with `--ping` a hello instead of stdin."""
-    arguments = [word for word in sys.argv[1:] if word != "--ping"]
+def connect(socket_path: str, request: bytes, within_s: float, source: int) -> Conversation:
+    """Return a conversation with a server that may still be starting.
+
+    Raises:
+        ConnectionError: it does not listen within `within_s`, or the host has gone.
+    """
+    deadline_s = time.monotonic() + within_s
+    while True:
+        try:
+            return Conversation(socket_path, request)
+        except ConnectionError:
+            if time.monotonic() > deadline_s:
+                raise
+        if select.select([source], [], [], CONNECT_POLL_S)[0] and not os.read(source, CHUNK_BYTES):
+            raise ConnectionError("the host has gone")
+
+
+def main(arguments: list[str]) -> int:
+    """Run beside the server: `client.py [SOCKET [CONNECT_S]]` or, to see whether it answers, `client.py --ping`."""
+    if arguments == ["--ping"]:
+        return ping(DEFAULT_SOCKET)
     socket_path = arguments[0] if arguments else DEFAULT_SOCKET
+    within_s = float(arguments[1]) if len(arguments) > 1 else 0.0
     try:
-        if "--ping" in sys.argv:
-            with Conversation(socket_path, PING) as conversation:
-                return 0 if next(iter(conversation), b"") else 1
-        return relay(socket_path, _first_line(0), 0, 1)
+        with connect(socket_path, _first_line(0), within_s, 0) as conversation:
+            return relay(conversation, 0, 1)
+    except ConnectionError as error:
+        sys.stderr.write(f"{error}\n")
+        return 3
+
+
+def ping(socket_path: str) -> int:
+    """Return 0 when the server answers a hello."""
+    try:
+        with Conversation(socket_path, PING, PING_S) as conversation:
+            return 0 if next(iter(conversation), b"") else 1
     except ConnectionError as error:
         sys.stderr.write(f"{error}\n")
         return 3
@@ -119,4 +148,4 @@ def _write_all(sink: int, data: bytes) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

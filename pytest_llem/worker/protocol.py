@@ -57,6 +57,8 @@ class Order(Record):
         launch: the launch that must serve it; the server starts it when it is not the live one.
         engine: import path of the engine module.
         model: absolute folder beside the worker, or hub id, without the `random:` prefix.
+        model_files: text of the files that describe an architecture, by name; the worker puts them into a folder
+            and `model` is only a name then. So random weights need nothing of the host's disk.
         prompts: the texts of `prompts_file` or of the dataset; None draws synthetic prompts.
         window_s, window_passes: whole passes until both are reached.
         measured: False runs one pass and measures nothing (conditioning).
@@ -68,6 +70,7 @@ class Order(Record):
     engine_key: str
     engine: str
     model: str
+    model_files: dict[str, str] | None = None
     configuration: Configuration
     prompts: tuple[str, ...] | None = None
     warmup: WarmupPolicy

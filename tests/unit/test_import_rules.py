@@ -25,7 +25,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "runner": frozenset({"records", "campaign", "state", "executors", "worker"}),
     "reporting": frozenset({"records", "campaign", "state", "analysis"}),
 }
-OF_PYTEST = frozenset({"plugin", "campaign_plugin", "hookspec", "collection", "fixtures", "rootdir"})
+OF_PYTEST = frozenset({"plugin", "campaign_plugin", "hookspec", "collection", "fixtures", "compose_fixtures", "rootdir"})
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "records": frozenset({"pydantic"}),
     "backends": frozenset({"pydantic", "torch", "transformers"}),
@@ -34,7 +34,7 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "state": frozenset({"pydantic", "filelock"}),
     "analysis": frozenset({"pydantic", "numpy", "scipy"}),
     "worker": frozenset({"pydantic", "numpy", "psutil", "datasets", "huggingface_hub"}),
-    "executors": frozenset({"pydantic"}),
+    "executors": frozenset({"pydantic", "psutil", "yaml", "python_on_whales"}),
     "runner": frozenset({"pydantic"}),
     "reporting": frozenset({"pydantic", "rich", "yaml"}),
 }

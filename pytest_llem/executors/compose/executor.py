@@ -1,0 +1,205 @@
+"""Experiments in containers: one long-lived Compose service a backend, dispatched into by exec."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llem import __version__
+from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.schema import Service
+from pytest_llem.executors.base import ExecutorError
+from pytest_llem.executors.compose import engine, files, owner
+from pytest_llem.executors.compose.project import Project, ProjectFiles, client_of, variables
+from pytest_llem.executors.compose.worker import ContainerWorker
+from pytest_llem.executors.services import ServiceExecutor
+
+if TYPE_CHECKING:
+    from pytest_llem.executors.compose.engine import Engine
+
+POWERCAP = Path("/sys/devices/virtual/powercap")
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSetup:
+    """What a project's conftest.py may replace, as fixtures (docs/docker.md), and the options of a session.
+
+    Attributes:
+        compose_files: later ones override.
+        project_name: of the Compose project; unique for each session.
+        environment: variables for the Compose files.
+        services: the Compose service of a backend, where it is not named like it.
+        build: `--campaign-build`.
+        keep: `--campaign-keep-containers`.
+    """
+
+    compose_files: Sequence[Path]
+    project_name: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    services: Mapping[str, str] = field(default_factory=dict)
+    build: bool = False
+    keep: bool = False
+
+
+class ComposeExecutor(ServiceExecutor):
+    """Runs each backend's worker in a container of its own Compose service.
+
+    Args:
+        setup: the project.
+        backends: the specs of all backends that may be asked for.
+        services: `services.<backend>` of the campaign.
+        start_timeout_s: how long a worker may take to answer, the engine's imports included.
+        rootdir: where relative paths of the Compose files begin.
+        session_id: goes into a label of each container.
+        gpus: ids of the GPUs to reserve; None leaves it to the Compose file.
+        inputs: folders and files of this host that the experiments need.
+        say: told of what is worth a line: leftovers swept, output of a build.
+    """
+
+    name = "compose"
+
+    def __init__(
+        self,
+        setup: ComposeSetup,
+        backends: Mapping[str, BackendSpec],
+        services: Mapping[str, Service],
+        *,
+        start_timeout_s: float,
+        rootdir: Path,
+        session_id: str,
+        gpus: Sequence[str] | None,
+        inputs: Sequence[Path],
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._setup = setup
+        self._backends = backends
+        self._services = services
+        self._start_timeout_s = start_timeout_s
+        self._rootdir = rootdir
+        self._labels = {
+            owner.SESSION_LABEL: session_id,
+            owner.OWNER_LABEL: owner.Owner.this_process().to_label(),
+            **({owner.KEEP_LABEL: "true"} if setup.keep else {}),
+        }
+        self._gpus = gpus
+        self._inputs = inputs
+        self._say = say
+        self._folder = Path(tempfile.mkdtemp(prefix="llem-"))
+        self._project: Project | None = None
+
+    def problems(self, backends: Iterable[str]) -> list[str]:
+        """See `Executor`: an engine, valid files, a service and an image for each backend."""
+        wanted = list(backends)
+        try:
+            found = engine.ask(client_of())
+            self._project = self._make_project(wanted, found)
+            images = self._project.images()
+        except ExecutorError as error:
+            return [str(error)]
+        for name in owner.sweep(client_of()):
+            self._say(f"removed {name}, left by a session that is dead")
+        absent = [name for name in wanted if self._service(name) not in images]
+        if absent:
+            where = " or ".join(map(str, self._setup.compose_files))
+            return [f"{where} has no service {self._service(name)}" for name in absent]
+        return self._missing_images({name: images[self._service(name)] for name in wanted})
+
+    def unavailable(self) -> str | None:
+        """See `Executor`."""
+        return engine.is_gone(client_of())
+
+    def engine_pids(self, backend: str) -> set[int]:
+        """See `Executor`."""
+        worker = self._workers.get(backend)
+        if not isinstance(worker, ContainerWorker) or not worker.alive:
+            return set()
+        try:
+            return worker.engine_pids()
+        except (ConnectionError, ExecutorError):
+            return set()
+
+    def close(self) -> None:
+        """See `Executor`."""
+        if self._project is not None and not self._setup.keep:
+            for worker in self._workers.values():
+                assert isinstance(worker, ContainerWorker)
+                worker.let_go()
+            self._project.down()
+        self._workers.clear()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _start(self, backend: str) -> ContainerWorker:
+        assert self._project is not None, "problems() comes first"
+        return ContainerWorker(
+            self._project,
+            backend,
+            self._service(backend),
+            self._start_timeout_s,
+            attach=not self._setup.keep,
+        )
+
+    def _service(self, backend: str) -> str:
+        return self._setup.services.get(backend, backend)
+
+    def _make_project(self, backends: Iterable[str], found: Engine) -> Project:
+        gpus = self._gpus if found.has_nvidia else ()
+        override = files.Override(self._labels, gpus, self._inputs)
+        override_file = self._folder / "override.yml"
+        files.write(
+            override_file,
+            {
+                self._service(name): override.service(
+                    self._backends[name], self._services.get(name, Service())
+                )
+                for name in backends
+            },
+        )
+        environment_file = self._folder / "session.env"
+        files.write_environment(environment_file, {**self._variables(), **self._setup.environment})
+        own_environment = [path for path in (self._rootdir / ".env",) if path.is_file()]
+        return Project(
+            ProjectFiles(
+                name=self._setup.project_name,
+                directory=self._rootdir,
+                compose=[*self._setup.compose_files, override_file],
+                environment=[*own_environment, environment_file],
+            )
+        )
+
+    def _variables(self) -> Mapping[str, str]:
+        return variables(files.PACKAGE, __version__, _token_file(self._folder), POWERCAP)
+
+    def _missing_images(self, images: Mapping[str, str]) -> list[str]:
+        """Build what is missing if that was asked for; return a sentence for each image that is not there."""
+        assert self._project is not None
+        if self._setup.build:
+            try:
+                for line in self._project.build([self._service(name) for name in images]):
+                    self._say(line)
+            except ExecutorError as error:
+                return [str(error)]
+        return [
+            f"the image {image or '(unnamed)'} of the service {self._service(name)} is not here:"
+            f" build it with --campaign-build, or `docker pull {image}` if it comes from a registry"
+            for name, image in images.items()
+            if not self._project.has_image(image)
+        ]
+
+
+def _token_file(folder: Path) -> Path | None:
+    """Return a file with the user's Hugging Face token, where huggingface_hub looks for it; None without one."""
+    token = os.environ.get("HF_TOKEN")
+    if token:
+        path = folder / "hf_token"
+        path.touch(mode=0o600)
+        path.write_text(token)
+        return path
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    own = Path(os.environ.get("HF_TOKEN_PATH", home / "token")).expanduser()
+    return own if own.is_file() else None

@@ -1,0 +1,145 @@
+"""The Compose files of a session: the project's own or those of this package, and the override that a session adds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import pytest_llem
+from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.schema import Service
+from pytest_llem.executors.services import worker_arguments
+from pytest_llem.worker.client import DEFAULT_SOCKET
+
+PACKAGE = Path(pytest_llem.__file__).parent
+PACKAGED = PACKAGE / "containers" / "docker-compose.yml"
+
+OWN_NAMES = ("compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml")
+"""What Compose itself looks for, in its order."""
+
+OVERRIDE_NAMES = (
+    "compose.override.yaml",
+    "compose.override.yml",
+    "docker-compose.override.yaml",
+    "docker-compose.override.yml",
+)
+
+INPUTS = "/llem/inputs"
+"""Where a container finds what is mounted for it."""
+
+
+def find(rootdir: Path, backends: Iterable[str]) -> list[Path]:
+    """Return the project's own Compose files if they have a service for one of the backends, else the packaged one.
+
+    A project may have a `docker-compose.yml` for something else altogether.
+    """
+    own = [next((rootdir / name for name in names if (rootdir / name).is_file()), None) for names in _NAMES]
+    files = [path for path in own if path is not None]
+    if own[0] is not None and _services(own[0]) & set(backends):
+        return files
+    return [PACKAGED]
+
+
+_NAMES = (OWN_NAMES, OVERRIDE_NAMES)
+
+
+def _services(path: Path) -> set[str]:
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return set()
+    services = loaded.get("services") if isinstance(loaded, dict) else None
+    return set(services) if isinstance(services, dict) else set()
+
+
+def mounted(path: Path) -> str:
+    """Return where a container finds a folder or file of the host."""
+    digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
+    return f"{INPUTS}/{digest}-{path.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Override:
+    """What a session adds to its services.
+
+    Attributes:
+        labels: of each container.
+        gpus: ids of the devices to reserve; None reserves what the file says, () nothing: the engine has none.
+        inputs: folders and files of the host that are mounted read-only.
+    """
+
+    labels: Mapping[str, str]
+    gpus: Sequence[str] | None
+    inputs: Sequence[Path] = field(default_factory=tuple)
+
+    def service(self, spec: BackendSpec, wanted: Service) -> dict[str, Any]:
+        """Return the override of one backend's service, by the names of the Compose specification."""
+        overridden: dict[str, Any] = {
+            "labels": dict(self.labels),
+            "entrypoint": ["python3", "-m", "pytest_llem.worker", "--resident", "--socket", DEFAULT_SOCKET],
+            "command": worker_arguments(spec),
+            "environment": dict(wanted.env),
+            "volumes": [_bind(path) for path in self.inputs],
+        }
+        if wanted.image is not None:
+            overridden["image"] = wanted.image
+        files, gpus = devices_of(wanted)
+        if files:
+            overridden["devices"] = files
+        reservation = _reservation(self.gpus if self.gpus == () else gpus or self.gpus)
+        if reservation is not None:
+            overridden["deploy"] = {"resources": {"reservations": {"devices": reservation}}}
+        return overridden
+
+
+def devices_of(wanted: Service) -> tuple[list[str], list[str]]:
+    """Return the device files and the GPUs among `services.<backend>.devices`."""
+    files = [device for device in wanted.devices if device.startswith("/")]
+    return files, [device for device in wanted.devices if not device.startswith("/")]
+
+
+class _Replace(list[Any]):
+    """A list that replaces that of the file instead of being added to it (Compose's `!override`)."""
+
+
+def _reservation(gpus: Sequence[str] | None) -> _Replace | None:
+    if gpus is None:
+        return None
+    if not gpus:
+        return _Replace()
+    return _Replace([{"driver": "nvidia", "device_ids": list(gpus), "capabilities": ["gpu"]}])
+
+
+def _bind(path: Path) -> dict[str, Any]:
+    return {"type": "bind", "source": str(path), "target": mounted(path), "read_only": True}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML with Compose's own tags."""
+
+
+_Dumper.add_representer(_Replace, lambda dumper, data: dumper.represent_sequence("!override", data))
+
+
+def write(path: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write an override file. `$` is doubled: Compose would take it for a variable."""
+    text = yaml.dump(
+        {"services": {name: dict(service) for name, service in services.items()}}, Dumper=_Dumper
+    )
+    path.write_text(text.replace("$", "$$"), encoding="utf-8")
+
+
+def write_environment(path: Path, variables: Mapping[str, str]) -> None:
+    """Write variables for Compose files, as Compose reads them: in single quotes nothing is expanded."""
+    lines = [f"{name}='{_quoted(value)}'" for name, value in variables.items()]
+    path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+    path.chmod(0o600)
+
+
+def _quoted(value: str) -> str:
+    return value.replace("\\", "\\\\").replace("'", "\\'")

@@ -1,0 +1,160 @@
+"""One session's Compose project: its services come up, are inspected, and go down with it."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pytest_llem.executors.base import ExecutorError
+from pytest_llem.executors.compose.engine import last_line
+
+if TYPE_CHECKING:
+    from python_on_whales import Container, DockerClient
+
+STOP_S = 1
+"""How long Compose waits for a worker after SIGTERM; a cancelled CI job has 10 s in all."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectFiles:
+    """What makes a project.
+
+    Attributes:
+        name: of the project, hence of its containers.
+        directory: where relative paths of the files begin.
+        compose: the Compose files, later ones override.
+        environment: files with the variables that they use, later ones win.
+    """
+
+    name: str
+    directory: Path
+    compose: Sequence[Path]
+    environment: Sequence[Path]
+
+
+class Project:
+    """A Compose project on the engine.
+
+    Raises:
+        ExecutorError: in all methods, when Compose refuses; with its own last line.
+    """
+
+    def __init__(self, files: ProjectFiles) -> None:
+        self.files = files
+        self._client = client_of(files)
+
+    def images(self) -> dict[str, str]:
+        """Return the image of each service; this also finds errors in the files."""
+        with _refusals(f"the Compose files are not valid ({', '.join(map(str, self.files.compose[:-1]))})"):
+            config = self._client.compose.config(return_json=True)
+        return {name: service.get("image", "") for name, service in config["services"].items()}
+
+    def has_image(self, image: str) -> bool:
+        """Return whether the engine has an image."""
+        return bool(image) and self._client.image.exists(image)
+
+    def image_id(self, container: str) -> str:
+        """Return the digest of a container's image."""
+        with _refusals("the container is gone"):
+            return str(self._client.container.inspect(container).image)
+
+    def build(self, services: Sequence[str]) -> Iterator[str]:
+        """Build the services' images and yield the output, line by line."""
+        with _refusals(f"the image of {' and '.join(services)} cannot be built"):
+            output = self._client.compose.build(list(services), progress="plain", stream_logs=True)
+            for _, line in output or ():
+                yield line.decode(errors="replace").rstrip()
+
+    def up(self, service: str) -> str:
+        """Bring a service up in a new container and return the container's id."""
+        with _refusals(f"the service {service} does not start"):
+            self._client.compose.up(
+                [service], detach=True, no_build=True, force_recreate=True, pull="never", quiet=True
+            )
+            found = self._client.compose.ps([service], all=True)
+        if not found:
+            raise ExecutorError(f"the service {service} does not start: Compose lists no container of it")
+        return found[0].id
+
+    def remove(self, service: str) -> None:
+        """Remove a service's container, running or not."""
+        with _refusals(f"the container of {service} cannot be removed"):
+            self._client.compose.rm([service], stop=True)
+
+    def inspect(self, container: str) -> Container | None:
+        """Return a container's facts, or None if it is gone."""
+        from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see `client_of`
+
+        try:
+            return self._client.container.inspect(container)
+        except DockerException:
+            return None
+
+    def log_tail(self, container: str, lines: int) -> str:
+        """Return the end of what a container's main process has printed; '' if it is gone."""
+        from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see `client_of`
+
+        try:
+            return str(self._client.container.logs(container, tail=lines)).strip()
+        except DockerException:
+            return ""
+
+    def host_pids(self, container: str) -> list[int]:
+        """Return the processes of a container, as the host counts them; none if it is gone."""
+        top = subprocess.run(  # noqa: S603 - python-on-whales has no `top` yet
+            ["docker", "top", container, "-eo", "pid"],  # noqa: S607
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        return [int(line) for line in top.stdout.splitlines()[1:]]
+
+    def down(self) -> None:
+        """Stop and remove the project's containers. Named volumes stay: they hold the models."""
+        with _refusals(f"the containers of {self.files.name} cannot be removed"):
+            self._client.compose.down(timeout=STOP_S, quiet=True)
+
+
+def client_of(files: ProjectFiles | None = None) -> DockerClient:
+    """Return a docker client, for a project or for none."""
+    from python_on_whales import DockerClient  # noqa: PLC0415 - 0.2 s, for sessions in containers only
+
+    if files is None:
+        return DockerClient()
+    return DockerClient(
+        compose_files=list(files.compose),
+        compose_env_files=list(files.environment),
+        compose_project_name=files.name,
+        compose_project_directory=files.directory,
+    )
+
+
+@contextlib.contextmanager
+def _refusals(what: str) -> Iterator[None]:
+    from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see `client_of`
+
+    try:
+        yield
+    except DockerException as error:
+        raise ExecutorError(f"{what}: {last_line(error)}") from error
+
+
+def variables(package: Path, tag: str, token_file: Path | None, powercap: Path) -> Mapping[str, str]:
+    """Return the variables of the packaged Compose file.
+
+    Args:
+        package: this package's folder, the context of image builds.
+        tag: of the images.
+        token_file: holds the Hugging Face token, if there is one.
+        powercap: RAPL's folder; a machine without one has nothing to mount.
+    """
+    return {
+        "LLEM_PACKAGE": str(package),
+        "LLEM_TAG": tag,
+        "LLEM_HF_TOKEN_FILE": str(token_file or "/dev/null"),
+        "LLEM_POWERCAP": str(powercap if powercap.is_dir() else "/dev/null"),
+    }

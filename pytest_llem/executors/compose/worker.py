@@ -1,0 +1,126 @@
+"""One service's container, and the worker's server in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+from pytest_llem.executors.base import ExecutorError
+from pytest_llem.executors.compose.conversation import ExecConversation
+from pytest_llem.executors.compose.project import Project
+from pytest_llem.executors.services import shake_hands
+from pytest_llem.records import Failure
+from pytest_llem.worker.protocol import REPLY, AnyRequest, Attach, Welcome
+
+LOG_TAIL_LINES = 20
+
+
+class ContainerWorker:
+    """A worker in a container.
+
+    Args:
+        project: the session's.
+        backend, service: whose it is; the service is named like the backend unless the project renames it.
+        start_timeout_s: how long its server may take to answer, the engine's imports included.
+        attach: whether it ends with this session. Containers that are to be kept do not.
+
+    Raises:
+        ExecutorError: it does not come up.
+    """
+
+    welcome: Welcome
+
+    def __init__(
+        self, project: Project, backend: str, service: str, start_timeout_s: float, *, attach: bool
+    ) -> None:
+        self._project = project
+        self._backend = backend
+        self._service = service
+        self.container = project.up(service)
+        self._leash: ExecConversation | None = None
+        try:
+            if attach:
+                self._leash = ExecConversation(self.container, _line(Attach()), None, start_timeout_s)
+                next(iter(self._leash))
+            welcome = shake_hands(self, backend, f"the image of {service}")
+        except (ConnectionError, StopIteration) as error:
+            failure = self._did_not_start(error)
+            self.stop()
+            raise failure from error
+        except BaseException:
+            self.stop()
+            raise
+        image = project.image_id(self.container)
+        environment = welcome.environment.model_copy(update={"image": image})
+        self.welcome = welcome.model_copy(update={"environment": environment})
+
+    @property
+    def alive(self) -> bool:
+        """See `Worker`."""
+        if self._leash is not None:
+            return self._leash.is_open
+        container = self._project.inspect(self.container)
+        return container is not None and bool(container.state.running)
+
+    def ask(self, request: AnyRequest, *, silence_s: float | None = None) -> Generator[Any]:
+        """See `Worker`."""
+        with ExecConversation(self.container, _line(request), silence_s) as conversation:
+            for line in conversation:
+                yield REPLY.validate_json(line)
+
+    def post_mortem(self, error: ConnectionError) -> Failure:
+        """See `Worker`."""
+        how = self._ending() or str(error)
+        tail = self._project.log_tail(self.container, LOG_TAIL_LINES)
+        self.stop()
+        return Failure(kind="lost", message=how, log_tail=tail)
+
+    def stop(self) -> None:
+        """See `Worker`."""
+        self.let_go()
+        with contextlib.suppress(ExecutorError):  # the engine has gone: the next session sweeps
+            self._project.remove(self._service)
+
+    def let_go(self) -> None:
+        """End the server in the container; removing the container is left to the project."""
+        if self._leash is not None:
+            self._leash.close()
+
+    def engine_pids(self) -> set[int]:
+        """Return the live engine's process ids as the host counts them."""
+        inside = set(shake_hands(self, self._backend, "").engine_pids)
+        return {pid for pid in self._project.host_pids(self.container) if _innermost_pid(pid) in inside}
+
+    def _ending(self) -> str | None:
+        """Return how the container ended; None while it runs."""
+        container = self._project.inspect(self.container)
+        if container is None:
+            return f"the container of {self._service} is gone"
+        state = container.state
+        if state.running:
+            return None
+        if state.oom_killed:
+            return f"the container of {self._service} ran out of its memory limit"
+        return f"the container of {self._service} ended with {state.exit_code}"
+
+    def _did_not_start(self, error: Exception) -> ExecutorError:
+        how = self._ending() or str(error) or "its worker does not answer"
+        tail = self._project.log_tail(self.container, LOG_TAIL_LINES)
+        reason = f": {tail.splitlines()[-1]}" if tail else ""
+        return ExecutorError(f"the service {self._service} did not come up: {how}{reason}")
+
+
+def _line(request: AnyRequest) -> bytes:
+    return request.model_dump_json().encode()
+
+
+def _innermost_pid(host_pid: int) -> int | None:
+    """Return a process's number in its own namespace (`NSpid`, proc(5)); None when it has ended."""
+    try:
+        status = Path(f"/proc/{host_pid}/status").read_text()
+    except OSError:
+        return None
+    numbers = next((line.split() for line in status.splitlines() if line.startswith("NSpid:")), ["", "0"])
+    return int(numbers[-1])
