@@ -1,12 +1,16 @@
 # Benchmarks, each paired with its own floor in one run. Not part of the tests: machines are noisy.
 PYTHON ?= .venv/bin/python
 
-.PHONY: bench bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage
+.PHONY: bench bench-compose bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage
 
 bench: bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-coverage
 
 bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch: bench-%:
 	$(PYTHON) benchmarks/$*.py
+
+# Needs a Docker engine and the image of the service pytorch.
+bench-compose:
+	$(PYTHON) benchmarks/compose.py
 
 bench-coverage:
 	$(PYTHON) benchmarks/coverage.py --date $$(date -u +%F)

@@ -22,6 +22,7 @@ from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.campaign.sniff import looks_like_campaign
 from pytest_llem.collection import CampaignFile, experiment_of, in_schedule_order
 from pytest_llem.display import Display
+from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose.executor import ComposeExecutor, ComposeSetup
 from pytest_llem.fixtures import ExperimentHandle
 from pytest_llem.records import Result
@@ -32,7 +33,7 @@ from pytest_llem.state.results import DamagedFileError, StorageError
 from pytest_llem.state.run import RunBusyError
 
 NAME = "llem-campaign"
-REFUSALS = (CampaignError, GridError, RunBusyError, StorageError, DamagedFileError)
+REFUSALS = (CampaignError, GridError, RunBusyError, StorageError, DamagedFileError, ExecutorError)
 
 
 def register(config: pytest.Config) -> None:
@@ -99,6 +100,7 @@ def _settings(config: pytest.Config, path: Path) -> Settings:
         require_measured=config.getoption("--campaign-require") == "measured",
         fetch=bool(config.getoption("--campaign-fetch")),
         executor=config.getoption("--campaign-executor"),
+        gpus=config.getoption("--campaign-gpus"),
     )
 
 

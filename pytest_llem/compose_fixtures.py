@@ -69,10 +69,18 @@ def setup_of(session: pytest.Session, beside: pytest.Item) -> ComposeSetup:
 
     Fixtures belong to tests, and containers are needed before the first one. So a test that never runs is set up
     and torn down; its session fixtures live as long as the session.
+
+    Raises:
+        pytest.UsageError: one of them fails.
     """
     module = beside.getparent(pytest.Module)
     item: Any = pytest.Function.from_parent(module, name="llem-services", callobj=provide)
-    session._setupstate.setup(item)  # noqa: SLF001 - pytest has no public way to ask for a fixture outside of a test
+    try:
+        session._setupstate.setup(item)  # noqa: SLF001 - there is no public way to a fixture outside of a test
+    except Exception as error:
+        raise pytest.UsageError(
+            f"the fixtures that say which containers to use have failed: {type(error).__name__}: {error}"
+        ) from error
     values = dict(item.funcargs)
     session._setupstate.teardown_exact(beside)  # noqa: SLF001
     config = values["pytestconfig"]

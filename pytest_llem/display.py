@@ -62,7 +62,16 @@ class Display:
         lines += [f"note: {note}" for note in (*session.loaded.notes, *expansion.notes)]
         lines += self._order_lines()
         lines.append(f"executor: {session.executor.name} ({session.executor.reason})")
+        lines += self._device_lines()
         return lines + self._run_lines()
+
+    def _device_lines(self) -> list[str]:
+        """Return which GPUs are used; nothing on a machine without any."""
+        placement = self._session.placement
+        if placement.session.visible is None:
+            return []
+        own = [f"devices of {name}: {choice.reason}" for name, choice in placement.own.items()]
+        return [f"devices: {placement.session.reason}", *own]
 
     def _order_lines(self) -> list[str]:
         structure = self._session.campaign.execution.structure
@@ -196,6 +205,7 @@ class Display:
         lines = [
             *self._table(summary, colour=colour),
             *terminal.messages(summary),
+            *terminal.health(self._session.health),
             *terminal.failures(self._session.failed_results(), rerun=self._rerun),
             f"results: {self._relative(self._session.results_folder)}",
         ]

@@ -26,7 +26,7 @@ def pytest_llem_result(config: pytest.Config, result: Result) -> None:
 def pytest_llem_summary(config: pytest.Config, summary: Summary) -> None:
     """Called once at the end of the session, when summary.json and summary.csv are written.
 
-    For example, to print a line of one's own below the table::
+    For example, to print a line of one's own::
 
         def pytest_llem_summary(config, summary):
             best = min(summary.rows, key=lambda row: row.metrics["energy_per_output_token_j"].center)

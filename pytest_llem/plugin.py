@@ -34,6 +34,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         " engine and the images are here, else local",
     )
     group.addoption(
+        "--campaign-gpus",
+        metavar="LIST",
+        help="GPUs to measure on, by index or UUID, or none; default: CUDA_VISIBLE_DEVICES, the scheduler's, else an"
+        " idle one",
+    )
+    group.addoption(
         "--campaign-build",
         action="store_true",
         help="build the images of the services before the first experiment",

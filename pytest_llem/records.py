@@ -140,6 +140,7 @@ Source = Literal[
     "clock",  # CLOCK_MONOTONIC
     "engine",  # counted by the inference engine
     "system",  # reported by the operating system
+    "architecture",  # counted from the model's config.json
     "unavailable",
 ]
 
@@ -201,10 +202,15 @@ METRICS = MappingProxyType(
         "model_load_time_s": Metric("s"),
         "model_load_energy_j": Metric("J"),
         "cold_start_time_s": Metric("s"),
+        "cold_start_energy_j": Metric("J"),
         "memory_peak_bytes": Metric("B"),
+        "flops_per_token": Metric("FLOP/token"),
     }
 )
 """Every metric by name, in the order of tables and files. Definitions: docs/metrics.md."""
+
+
+NOT_RECORDED = unavailable("J", "not recorded by the version that measured this")
 
 
 class Launch(Record):
@@ -217,7 +223,8 @@ class Launch(Record):
         start_method: how the process came to be; `forkserver` had the engine's libraries imported before.
         start_s: from the order to the engine process's first word.
         load_s: from then to the loaded model.
-        load_energy_j: of the load, by domain `total`.
+        start_energy_j, load_energy_j: used in these times, domain `total`.
+        cold_start_energy_j: in both together: a start may be too short for a counter to move.
     """
 
     id: str
@@ -226,7 +233,9 @@ class Launch(Record):
     start_method: Literal["forkserver", "spawn"]
     start_s: NonNegative
     load_s: NonNegative
+    start_energy_j: Quantity = NOT_RECORDED
     load_energy_j: Quantity
+    cold_start_energy_j: Quantity = NOT_RECORDED
 
 
 class WarmupReport(Record):
@@ -270,23 +279,49 @@ class Measurement(Record):
 
 
 class Environment(Record):
-    """The machine and the software beside the model.
+    """The machine and the software beside the model; None is not known.
 
-    `packages` maps the names that matter for the backend to versions; `devices` holds one mapping a GPU.
+    Attributes:
+        hostname: of the machine; for a container, of the one that started it.
+        container: the kind of container; None outside of one. `image` is the digest of its image.
+        cpu_limit, memory_limit_bytes: of the worker's control groups; None is no limit.
+        driver, cuda_driver: of the NVIDIA GPUs, and the newest CUDA that it supports.
+        devices: one mapping a GPU, see docs/formats.md.
+        packages: versions of those that matter for the backend.
+        git_commit: of the campaign's repository.
+        meters: what each of them reads and assumes.
     """
 
-    hostname: str
+    taken_at: datetime | None = None
+    hostname: str | None
     machine: str
     kernel: str
+    c_library: str | None = None
+    container: str | None = None
+    image: str | None = None
     cpu: str
+    sockets: int | None = None
+    cores: int | None = None
     logical_cpus: int
-    memory_bytes: int
+    smt: bool | None = None
+    numa_nodes: int | None = None
+    max_cpu_mhz: float | None = None
     governor: str | None
+    cpu_limit: float | None = None
+    memory_bytes: int
+    memory_limit_bytes: int | None = None
+    driver: str | None = None
+    cuda_driver: str | None = None
+    devices: tuple[dict[str, Any], ...] = ()
     python: str
     packages: dict[str, str]
-    devices: tuple[dict[str, Any], ...] = ()
+    git_commit: str | None = None
     meters: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+VOLATILE = frozenset({"taken_at", "meters", "notes", "pcie_generation"})
+"""What changes while an environment stays the same: times, measured ticks, links that save power when idle."""
 
 
 FailureClass = Literal[
@@ -315,6 +350,10 @@ class Result(Record):
 
     Exactly one of `measurement` and `failure` is set, but for an experiment that was measured and then refused
     (`not_measured`): it keeps both.
+
+    Attributes:
+        gap_s: really waited before it.
+        service_start_s: how long its service (container or worker process) took to come up for it; None: it was up.
     """
 
     schema_version: int = RESULT_SCHEMA_VERSION
@@ -336,6 +375,7 @@ class Result(Record):
     started_at: datetime
     completed_at: datetime
     gap_s: float
+    service_start_s: float | None = None
     configuration: Configuration
     measurement: Measurement | None = None
     failure: Failure | None = None

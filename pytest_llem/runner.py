@@ -1,25 +1,27 @@
-"""Carries out the schedule's steps: wait, end the old engine, dispatch, record. Knows no pytest.
+"""Carries out the schedule's steps: wait, end the old engine, check, dispatch, record. Knows no pytest.
 
 Whatever happens to one experiment becomes a result with a class, and the campaign goes on. Only when nothing can
-be right any more (the disk is full, failure after failure) does `CampaignStopped` end the session.
+be right any more (the disk is full, failure after failure, no Docker engine) does `CampaignStopped` end the session.
 """
 
 from __future__ import annotations
 
 import contextlib
 import time
-from datetime import UTC, datetime
-from typing import Protocol
+from collections.abc import Iterator
+from typing import Any
 
-from pytest_llem import __version__
-from pytest_llem.campaign.schedule import Condition, EndLaunch, Experiment, Gap, Stop
+from pytest_llem.campaign.schedule import Check, Condition, EndLaunch, Experiment, Gap, Renew, Step, Stop
 from pytest_llem.campaign.schema import Campaign
-from pytest_llem.executors.base import Executor, ExecutorError, PreparationFailed
+from pytest_llem.executors.base import Executor, ExecutorError, Observer, PreparationFailed
+from pytest_llem.executors.device_memory import ReadMemory
+from pytest_llem.executors.health import PATIENCE, Health, HostGone, Patience
 from pytest_llem.executors.hub import Hub
 from pytest_llem.executors.orders import OrderBook, Supplies
 from pytest_llem.records import MEASURED_ENERGY, Failure, Result
+from pytest_llem.state.attempt import Attempt, Circumstances
 from pytest_llem.state.environments import Environments
-from pytest_llem.state.results import StorageError, atomic_write
+from pytest_llem.state.results import StorageError
 from pytest_llem.state.run import Run
 from pytest_llem.worker.protocol import Answer
 
@@ -31,27 +33,19 @@ class CampaignStopped(Exception):
     """The session must end here; the message says why and what to type next."""
 
 
-class Observer(Protocol):
-    """Someone who shows what goes on."""
-
-    def waiting(self, what: str, left_s: float) -> None:
-        """A gap: `left_s` seconds to go, 0 when it is over."""
-
-    def phase(self, what: str, phase: str) -> None:
-        """An experiment, a launch or a download enters a phase; an empty one when it is over."""
-
-
 class Runner:
     """Measures the experiments of one session.
 
     Args:
-        stops: what to do, in order; computed from the experiments that are left.
         campaign: the resolved campaign.
         executor: where experiments run.
         orders: writes their orders.
         run: where results and journal go.
+        environments: learns where the experiments ran.
         observer: is told what goes on.
+        memory: reads the GPUs of the slot; empty where there is none.
         require_measured: an experiment whose energy no instrument measured fails.
+        patience: how long to wait for what should come by itself.
     """
 
     def __init__(
@@ -61,20 +55,34 @@ class Runner:
         executor: Executor,
         orders: OrderBook,
         run: Run,
+        environments: Environments,
         observer: Observer,
+        memory: ReadMemory,
         require_measured: bool = False,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._campaign = campaign
         self._executor = executor
         self._orders = orders
         self._hub = Hub(executor, orders, lambda phase: observer.phase("hub", phase))
+        self._health = Health(
+            executor,
+            campaign.health_check,
+            memory=memory,
+            observer=observer,
+            note=self._note,
+            patience=patience,
+        )
         self._run = run
         self._observer = observer
         self._require_measured = require_measured
         self._stops: dict[Identity, Stop] = {}
-        self._environments = Environments(run.results)
+        self._environments = environments
         self._live_backend: str | None = None
+        self._cycle = 0
         self._gap_s = 0.0
+        self._environment_hash: str | None = None
+        self._refusal: Failure | None = None
         self._prepared: set[Identity] = set()
         self._failures_in_a_row = 0
 
@@ -91,53 +99,74 @@ class Runner:
             self._observer.phase("hub", "")
 
     def prepare(self, experiment: Experiment) -> None:
-        """Carry out what stands before an experiment: downloads, gaps, the end of the old launch, conditioning.
+        """Carry out what stands before an experiment: the end of the old launch, checks, gaps, downloads.
 
         Raises:
-            CampaignStopped: too many experiments in a row have failed.
+            CampaignStopped: too many experiments in a row have failed, or nothing can be started here.
         """
         key = identity(experiment)
         if key in self._prepared or key not in self._stops:
             return
         self._prepared.add(key)
         self._stop_if_hopeless()
-        self._gap_s = 0.0
-        with contextlib.suppress(ExecutorError):  # the experiment itself tries again, and says what is wrong
-            self._hub.ensure(experiment.point)
-        for step in self._stops[key].before:
-            match step:
-                case Gap():
-                    self._gap_s += self._wait(step)
-                case EndLaunch():
-                    self._end_launch()
-                case Condition():
-                    self._condition(self._stops[key])
+        self._cycle, self._gap_s, self._environment_hash = experiment.cycle, 0.0, None
+        with _stopping():
+            self._refusal = self._health.admit(_backend(experiment))
+            if self._refusal is None:
+                with contextlib.suppress(ExecutorError):  # the experiment itself tries again, and says why
+                    self._hub.ensure(experiment.point)
+            for step in self._stops[key].before:
+                self._carry_out(step, self._stops[key])
 
     def measure(self, experiment: Experiment) -> Result:
         """Measure one experiment and store what came of it; the result is on disk when this returns.
 
         Raises:
-            CampaignStopped: the result cannot be stored.
+            CampaignStopped: the result cannot be stored, or nothing can be started here.
         """
         self.prepare(experiment)
-        started_at = datetime.now(UTC)
-        attempt = self._run.begin(experiment.id, *identity(experiment))
-        answer = self._dispatch(experiment)
-        result = self._result(experiment, attempt, started_at, answer)
-        self._store(result, answer.log)
+        attempt = Attempt(
+            self._run, experiment, campaign=self._campaign.campaign_name, executor=self._executor.name
+        )
+        with _stopping():
+            answer = self._dispatch(experiment)
+            failure = answer.failure or self._not_measured(answer)
+            result = attempt.finish(answer.measurement, failure, answer.log, self._circumstances(experiment))
         del self._stops[identity(experiment)]  # a plan of 100,000 is let go as it is carried out
         self._prepared.discard(identity(experiment))
-        self._failures_in_a_row = 0 if result.status == "completed" else self._failures_in_a_row + 1
+        self._count(result)
         return result
 
     def close(self) -> None:
         """Stop the services."""
         self._executor.close()
 
+    def _carry_out(self, step: Step, stop: Stop) -> None:
+        backend = _backend(stop.experiment)
+        match step:
+            case EndLaunch():
+                self._end_launch()
+            case Check():
+                self._health.check(step.reason)
+            case _ if self._refusal or backend in self._health.given_up:
+                pass  # for an experiment that will not run nothing is made ready
+            case Renew():
+                self._health.renew(backend)
+            case Gap():
+                self._gap_s += self._wait(step)
+            case Condition():
+                self._condition(stop)
+
     def _dispatch(self, experiment: Experiment) -> Answer:
-        backend = experiment.point.configuration.backend
+        """Have an experiment carried out, unless its service cannot be used."""
+        refusal = self._refusal or self._health.admit(_backend(experiment))
+        return Answer(failure=refusal) if refusal else self._carried_out(experiment)
+
+    def _carried_out(self, experiment: Experiment) -> Answer:
+        backend = _backend(experiment)
         launch = self._launch_id(self._stops[identity(experiment)].launch)
         try:
+            self._environment_hash = self._environments.add(self._executor.service(backend).environment)
             supplies = self._hub.ensure(experiment.point)
             order = self._orders.order(
                 experiment.point, experiment_id=experiment.id, launch=launch, supplies=supplies
@@ -170,11 +199,14 @@ class Runner:
             self._live_backend, order, lambda phase: self._show("conditioning", phase)
         )
         problem = answer.failure.message if answer.failure else None
-        self._run.journal.append("conditioning", problem=problem)
+        self._note(
+            "conditioning", problem=problem, service_start_s=self._health.take_start_s(self._live_backend)
+        )
 
     def _end_launch(self) -> None:
         if self._live_backend is not None:
-            self._executor.end_launch(self._live_backend)
+            self._health.end_launch(self._live_backend)
+            self._live_backend = None
 
     def _wait(self, gap: Gap) -> float:
         """Wait for a gap and return how long it really was, in seconds."""
@@ -184,8 +216,11 @@ class Runner:
             time.sleep(min(left_s, TICK_S))
         self._observer.waiting(f"{gap.kind} gap", 0.0)
         waited_s = time.monotonic() - begin_s
-        self._run.journal.append("gap", kind=gap.kind, asked_s=gap.seconds, waited_s=waited_s)
+        self._note("gap", kind=gap.kind, asked_s=gap.seconds, waited_s=waited_s)
         return waited_s
+
+    def _note(self, event: str, /, **facts: Any) -> None:
+        self._run.note(event, cycle=self._cycle, **facts)
 
     def _show(self, what: str, phase: str) -> None:
         self._observer.phase(what, phase)
@@ -201,32 +236,19 @@ class Runner:
                 " the rest is pending: mend the cause and go on with --lf"
             )
 
-    def _result(self, experiment: Experiment, attempt: int, started_at: datetime, answer: Answer) -> Result:
-        failure = answer.failure or self._not_measured(answer)
-        backend = experiment.point.configuration.backend
-        return Result(
-            tool_version=__version__,
-            campaign=self._campaign.campaign_name,
-            run_id=self._run.info.run_id,
-            session_id=self._run.info.session.id,
-            experiment_id=experiment.id,
-            label=experiment.point.label,
-            axes=dict(experiment.point.axes),
-            spec_hash=experiment.point.spec_hash,
-            engine_key=experiment.point.engine_key,
-            cycle=experiment.cycle,
-            position=experiment.position,
-            attempt=attempt,
-            executor=self._executor.name,
-            environment_hash=self._environment_hash(backend),
-            status="failed" if failure else "completed",
-            started_at=started_at,
-            completed_at=datetime.now(UTC),
-            gap_s=self._gap_s,
-            configuration=experiment.point.configuration,
-            measurement=answer.measurement,
-            failure=failure,
-        )
+    def _count(self, result: Result) -> None:
+        """Count failures in a row; those of an unhealthy service do not stop the others."""
+        if result.status == "completed":
+            self._failures_in_a_row = 0
+        elif result.failure and (result.failure.kind != "unhealthy" or not self._others_can_go_on()):
+            self._failures_in_a_row += 1
+
+    def _others_can_go_on(self) -> bool:
+        return any(_backend(stop.experiment) not in self._health.given_up for stop in self._stops.values())
+
+    def _circumstances(self, experiment: Experiment) -> Circumstances:
+        start_s = self._health.take_start_s(_backend(experiment))
+        return Circumstances(self._gap_s, start_s, self._environment_hash)
 
     def _not_measured(self, answer: Answer) -> Failure | None:
         assert answer.measurement is not None
@@ -235,21 +257,6 @@ class Runner:
             return None
         found = f"its source is {total.source}" + (f" ({total.note})" if total.note else "")
         return Failure(kind="not_measured", message=f"energy was not measured: {found}")
-
-    def _environment_hash(self, backend: str) -> str | None:
-        try:
-            return self._environments.add(self._executor.service(backend).environment)
-        except ExecutorError:
-            return None
-
-    def _store(self, result: Result, log: str) -> None:
-        """Put result and log on disk: what is measured is there before anyone is told."""
-        try:
-            path = self._run.record(result)
-            if log:
-                atomic_write(path.with_suffix(".log"), log.encode())
-        except StorageError as error:
-            raise CampaignStopped(str(error)) from error
 
 
 def _with_revision(answer: Answer, supplies: Supplies) -> Answer:
@@ -269,3 +276,16 @@ Identity = tuple[str, int]
 def identity(experiment: Experiment) -> Identity:
     """Return what a resume knows an experiment by: (spec hash, cycle)."""
     return experiment.point.spec_hash, experiment.cycle
+
+
+def _backend(experiment: Experiment) -> str:
+    return experiment.point.configuration.backend
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """End the session when nothing more can be started or stored."""
+    try:
+        yield
+    except (HostGone, StorageError) as error:
+        raise CampaignStopped(str(error)) from error

@@ -6,10 +6,12 @@ campaign (what), state (what has run), executor and runner (how), analysis and r
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -20,13 +22,19 @@ from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.grid import Expansion, expand
 from pytest_llem.campaign.loader import LoadedCampaign, load
 from pytest_llem.campaign.schedule import Experiment, order, plan
+from pytest_llem.executors.base import ExecutorError, Observer
 from pytest_llem.executors.choose import ExecutorChoice, choose
 from pytest_llem.executors.compose.executor import ComposeSetup
 from pytest_llem.executors.factory import Workplace, in_child_processes, in_containers
+from pytest_llem.executors.gpus import installed, memory
+from pytest_llem.executors.placement import place
+from pytest_llem.executors.slots import Slot
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
-from pytest_llem.runner import Identity, Observer, Runner, identity
+from pytest_llem.runner import Identity, Runner, identity
+from pytest_llem.state.environments import Environments
+from pytest_llem.state.health import HealthTally
 from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
 
 if TYPE_CHECKING:
@@ -49,7 +57,7 @@ class Settings:
         resume: `--lf`.
         dry: `--collect-only`: nothing is written, nothing started.
         require_measured, fetch: the options of that name.
-        executor: `--campaign-executor`.
+        executor, gpus: `--campaign-executor`, `--campaign-gpus`.
     """
 
     path: Path
@@ -61,6 +69,7 @@ class Settings:
     require_measured: bool = False
     fetch: bool = False
     executor: str = "auto"
+    gpus: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +88,7 @@ class CampaignSession:
     Raises:
         CampaignError, GridError: the campaign is not valid.
         RunBusyError, StorageError, DamagedFileError: the run cannot be opened.
+        ExecutorError: a GPU is named that is not here.
     """
 
     def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
@@ -94,6 +104,7 @@ class CampaignSession:
         self.executor = self._choose_executor(seat)
         if self.executor.name != settings.executor:
             self.expansion = expand(self.loaded, self.backends, self.executor.name)
+        self.placement = place(settings.gpus, self.campaign.services, os.environ, installed())
         self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
         self.experiments: list[Experiment] = order(
             self.expansion.points,
@@ -110,14 +121,18 @@ class CampaignSession:
         self._latest: Result | None = None
         self.summary: Summary | None = None
         self._runner: Runner | None = None
+        self._slot: Slot | None = None
         self._done: set[Identity] = set(seat.completed) if seat else set()
         self._failed_before: set[Identity] = set()
+        results = self._runs.results(self.info.run_id)
+        commit = None if settings.dry else git_commit(settings.rootdir)
+        self._environments = Environments(results, commit)
         self._files = RunFiles(
-            self._runs.results(self.info.run_id),
+            results,
             self.campaign,
             self.info,
             sorted({name for point in self.expansion.points for name in point.axes}),
-            None if settings.dry else git_commit(settings.rootdir),
+            commit,
         )
         self._take_up(seat)
 
@@ -232,17 +247,21 @@ class CampaignSession:
         """
         assert self.run is not None
         stops = plan(list(experiments), self.campaign)
+        needed = sorted({experiment.point.configuration.backend for experiment in experiments})
         workplace = self._workplace(experiments, observer, setup)
         self._runner = Runner(
             campaign=self.campaign,
             executor=workplace.executor,
             orders=workplace.orders,
             run=self.run,
+            environments=self._environments,
             observer=observer,
+            memory=partial(memory, self.placement.uuids(needed)),
             require_measured=self.settings.require_measured,
         )
         self._runner.follow(stops)
-        needed = sorted({experiment.point.configuration.backend for experiment in experiments})
+        if needed:
+            self._occupy(needed, observer)
         problems = workplace.executor.problems(needed) or self._runner.check_hub(fetch=self.settings.fetch)
         if problems:
             raise NotReadyError("\n".join(problems))
@@ -251,13 +270,29 @@ class CampaignSession:
         self, experiments: Sequence[Experiment], observer: Observer, setup: ComposeSetup | None
     ) -> Workplace:
         points = list({e.point.spec_hash: e.point for e in experiments}.values())
-        rootdir = self.settings.rootdir
+        where = self.campaign, self.settings.rootdir, points, self.placement
         if setup is None:
-            return in_child_processes(self.campaign, rootdir, points)
-        session_id = self.info.session.id
-        return in_containers(
-            self.campaign, rootdir, points, setup=setup, session_id=session_id, say=observer.note
-        )
+            return in_child_processes(*where)
+        return in_containers(*where, setup=setup, session_id=self.info.session.id, say=observer.note)
+
+    def _occupy(self, backends: Sequence[str], observer: Observer) -> None:
+        """Take the slot that these backends work on, and wait while another session holds it."""
+        slot = Slot(self.placement.uuids(backends), self.campaign.campaign_name)
+        told: list[str] = []
+
+        def on_wait(sentence: str) -> None:
+            if not told:
+                observer.note(sentence)
+            told.append(sentence)
+            observer.phase("slot", sentence)
+
+        try:
+            slot.acquire(on_wait)
+        except ExecutorError as error:
+            raise NotReadyError(str(error)) from error
+        if told:
+            observer.phase("slot", "")
+        self._slot = slot
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment."""
@@ -288,6 +323,9 @@ class CampaignSession:
         if self._runner is not None:
             self._runner.close()
             self._runner = None
+        if self._slot is not None:
+            self._slot.release()
+            self._slot = None
 
     def close(self) -> None:
         """Stop the services and let other sessions in."""
@@ -311,8 +349,9 @@ class CampaignSession:
             structure=campaign.execution.structure,
             recycle_cycles=campaign.execution.recycle_cycles,
             seed=self.info.seed,
+            environments=self._environments.known(),
         )
-        self._files.write_summary(self.summary)
+        self._files.write_summary(self.summary, self.health)
         return self.summary
 
     def conclude(self) -> Summary:
@@ -321,6 +360,8 @@ class CampaignSession:
         if self.resumed or not self._attempts:
             self.observations = []
             self._files.rebuild(self._observed(result for _, result in self.run.results.scan()))
+        if not self._attempts and self.settings.cache is not None:
+            self.run.health = self._runs.survey(self.info.run_id).health
         return self.summarise()
 
     def _observed(self, results: Iterable[Result]) -> Iterator[Result]:
@@ -328,6 +369,12 @@ class CampaignSession:
         for result in results:
             self.observations.append(Observation.of(result))
             yield result
+
+    @property
+    def health(self) -> HealthTally:
+        """What happened to the services, over all sessions of the run."""
+        assert self.run is not None
+        return self.run.health
 
     def is_over_budget(self) -> bool:
         """Return whether a budget of `expect` is not kept."""

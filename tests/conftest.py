@@ -46,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(SkipJudge())
 
 
+@pytest.fixture(autouse=True)
+def apart(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep campaigns of tests from waiting for this machine's slots, and from choosing its Docker engine."""
+    monkeypatch.setenv("LLEM_SLOTS_DIR", str(tmp_path_factory.mktemp("slots")))
+    monkeypatch.setenv("DOCKER_HOST", "unix:///nowhere/docker.sock")
+
+
 @pytest.fixture
 def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the abacus backend importable, here and in child processes."""

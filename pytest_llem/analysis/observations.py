@@ -48,6 +48,8 @@ class Observation:
         values: one a metric, in the order and units of `METRICS`; NaN where there is none.
         sources: of the values, in the same order.
         reasons: why a value is not there, in the same order; None where it is.
+        backend: the inference engine; each runs in an environment of its own.
+        environment: hash of that; None if it is not known.
     """
 
     configuration: str
@@ -63,6 +65,8 @@ class Observation:
     values: array[float]
     sources: tuple[Source, ...]
     reasons: tuple[str | None, ...]
+    backend: str = ""
+    environment: str | None = None
 
     @classmethod
     def of(cls, result: Result) -> Observation:
@@ -83,6 +87,8 @@ class Observation:
             values=array("d", (math.nan if q is None or q.value is None else q.value for q in quantities)),
             sources=_shared(tuple("unavailable" if q is None else q.source for q in quantities)),
             reasons=_shared(tuple(q.note if q and q.value is None else None for q in quantities)),
+            backend=sys.intern(result.configuration.backend),
+            environment=sys.intern(result.environment_hash) if result.environment_hash else None,
         )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pytest_llem.analysis.budgets import Verdict, judge
 from pytest_llem.analysis.diagnostics import Diagnostic, diagnose
+from pytest_llem.analysis.environments import changes
 from pytest_llem.analysis.estimates import MetricSummary, estimate
 from pytest_llem.analysis.messages import describe_method, messages
 from pytest_llem.analysis.observations import Expected, Observation, newest
@@ -17,6 +18,7 @@ from pytest_llem.campaign.schema import Budget, Confidence
 from pytest_llem.records import Record, Source
 
 _NO_BUDGETS: Mapping[str, Budget] = MappingProxyType({})
+_NO_ENVIRONMENTS: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
 
 class RowSummary(Record):
@@ -76,6 +78,7 @@ def summarise(
     structure: Literal["shuffled", "interleaved", "grouped"] = "shuffled",
     recycle_cycles: int = 1,
     seed: int = 0,
+    environments: Mapping[str, Mapping[str, Any]] = _NO_ENVIRONMENTS,
 ) -> Summary:
     """Summarise a campaign, or what there is of it.
 
@@ -88,6 +91,7 @@ def summarise(
         structure: order of the campaign, for what must be said about it.
         recycle_cycles: cycles that one launch may serve, 0 for all.
         seed: of the bootstraps.
+        environments: machines and software by the hash that observations name.
     """
     asked = {one.configuration for one in expected}
     known = newest(one for one in observations if one.configuration in asked)
@@ -101,7 +105,10 @@ def summarise(
         rows=tuple(_row(*pair, budgets) for pair in zip(rows, of_rows, strict=True)),
         groups=tuple(_row(*pair, _NO_BUDGETS) for pair in zip(groups, of_groups, strict=True)),
         diagnostics=diagnose(known, level=confidence.level),
-        messages=messages(rows, group_by, structure, recycle_cycles),
+        messages=(
+            *messages(rows, group_by, structure, recycle_cycles),
+            *changes(known, environments),
+        ),
     )
 
 

@@ -22,6 +22,8 @@ def notes_on(campaign: Campaign, findings: Findings, tables: Iterable[Table]) ->
         tables: of the campaign's and of the experiments' keys.
     """
     notes = [*_not_yet(campaign, findings), *findings.notes]
+    if campaign.cold_start.restart_container and not campaign.cold_start.force_cold_start:
+        notes.append("cold_start.restart_container has no effect without cold_start.force_cold_start")
     if findings.without_effect:
         keys = ", ".join(findings.without_effect)
         notes.append(f"without effect here, known from llenergymeasure v1: {keys}")

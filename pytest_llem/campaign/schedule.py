@@ -9,7 +9,7 @@ from random import Random
 from typing import Literal, TypeVar
 
 from pytest_llem.campaign.grid import Point
-from pytest_llem.campaign.schema import Campaign, Execution
+from pytest_llem.campaign.schema import Campaign, Execution, HealthCheck
 
 T = TypeVar("T")
 Structure = Literal["shuffled", "interleaved", "grouped"]
@@ -108,7 +108,19 @@ class Gap:
     seconds: float
 
 
-Step = Condition | EndLaunch | Gap
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Look at the health of every service that has been used: a new cycle begins, or so many experiments are over."""
+
+    reason: Literal["cycle", "interval"]
+
+
+@dataclass(frozen=True, slots=True)
+class Renew:
+    """Replace the service of the coming experiment by a new one: a new container, a new worker process."""
+
+
+Step = Condition | EndLaunch | Renew | Check | Gap
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,23 +144,42 @@ def plan(experiments_left: Sequence[Experiment], campaign: Campaign) -> list[Sto
 
     A launch serves neighbours of one engine key, in at most `execution.recycle_cycles` different cycles (0:
     in any number), or a single experiment under `cold_start.force_cold_start`. A slot holds one engine: the
-    old one is ended before the gap, so that every load finds the device idle.
+    old one is ended before the gap, so that every load finds the device idle. Services are looked at and
+    replaced before the gap too, so that an experiment never begins in the turmoil of a start.
     """
     if not experiments_left:
         return []
     first = experiments_left[0]
     opening = (Condition(0), EndLaunch(0, "conditioned")) if campaign.execution.conditioning else ()
-    stops = [Stop(first, opening, 1, new_launch=True)]
+    cold = campaign.cold_start
+    renewal = (Renew(),) if cold.force_cold_start and cold.restart_container else ()
+    stops = [Stop(first, (*opening, *renewal), 1, new_launch=True)]
     launch, served_cycles = 1, {first.cycle}
-    for previous, experiment in pairwise(experiments_left):
+    checks = _checks(experiments_left, campaign.health_check)
+    for (previous, experiment), check in zip(pairwise(experiments_left), checks, strict=True):
         reason = _reason_to_end(previous, experiment, served_cycles, campaign)
         ending = (EndLaunch(launch, reason),) if reason else ()
         if reason:
             launch, served_cycles = launch + 1, set()
         served_cycles.add(experiment.cycle)
         gap = _gap(previous, experiment, campaign.execution)
-        stops.append(Stop(experiment, (*ending, *gap), launch, new_launch=bool(reason)))
+        stops.append(Stop(experiment, (*ending, *renewal, *check, *gap), launch, new_launch=bool(reason)))
     return stops
+
+
+def _checks(experiments: Sequence[Experiment], wanted: HealthCheck) -> Iterator[tuple[Check, ...]]:
+    """Yield the check before each experiment but the first: nothing runs before that one."""
+    unchecked = 0
+    for previous, experiment in pairwise(experiments):
+        unchecked += 1
+        check: tuple[Check, ...] = ()
+        if wanted.enabled and experiment.cycle != previous.cycle:
+            check = (Check("cycle"),)
+        elif wanted.enabled and unchecked == wanted.interval_experiments:
+            check = (Check("interval"),)
+        if check:
+            unchecked = 0
+        yield check
 
 
 def _reason_to_end(

@@ -134,12 +134,24 @@ class Daemon(Record):
 
 
 class Service(Record):
-    """Where one backend lives: its image, or under the local executor its own Python interpreter."""
+    """Where one backend lives: its image, or under the local executor its own Python interpreter.
+
+    Attributes:
+        devices: GPUs by index or UUID, and paths such as `/dev/kfd` that a container is given.
+    """
 
     image: str | None = None
     python: str | None = None
     env: dict[str, str] = Field(default_factory=dict)
     devices: tuple[str, ...] = ()
+
+    def gpus(self) -> list[str]:
+        """Return the GPUs among the devices."""
+        return [device for device in self.devices if not device.startswith("/")]
+
+    def device_files(self) -> list[str]:
+        """Return the device files among the devices."""
+        return [device for device in self.devices if device.startswith("/")]
 
 
 class Confidence(Record):
@@ -219,12 +231,6 @@ class Campaign(Record):
 NOT_YET = MappingProxyType(
     {
         # Containers
-        "health_check.enabled": "the Compose executor",
-        "health_check.interval_experiments": "the Compose executor",
-        "health_check.gpu_memory_threshold_pct": "the Compose executor",
-        "health_check.restart_on_failure": "the Compose executor",
-        "health_check.max_restarts": "the Compose executor",
-        "cold_start.restart_container": "the Compose executor",
         "services.*.image": "the Compose executor",
         "services.*.devices": "the Compose executor",
         # The measurement protocol on devices

@@ -18,6 +18,19 @@ class PreparationFailed(ExecutorError):
     """A model or dataset cannot be had."""
 
 
+class Observer(Protocol):
+    """Someone who shows what goes on."""
+
+    def waiting(self, what: str, left_s: float) -> None:
+        """A wait: `left_s` seconds to go at most, 0 when it is over."""
+
+    def phase(self, what: str, phase: str) -> None:
+        """An experiment, a service or a download enters a phase; an empty one when it is over."""
+
+    def note(self, line: str) -> None:
+        """Something worth a line of its own."""
+
+
 class Executor(Protocol):
     """Services that carry out orders, one backend each. Nothing runs before it is needed."""
 
@@ -63,7 +76,7 @@ class Executor(Protocol):
         """Return the process ids, as the host counts them, of the backend's live engine."""
 
     def active(self) -> list[str]:
-        """Return the backends whose services were started and have not been seen to end."""
+        """Return the backends whose services run, as far as can be told without asking them."""
 
     def unavailable(self) -> str | None:
         """Return why nothing can be started at present (the Docker engine does not answer), or None."""

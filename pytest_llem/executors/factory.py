@@ -12,8 +12,10 @@ from pytest_llem.campaign.schema import Campaign
 from pytest_llem.executors.base import Executor
 from pytest_llem.executors.compose.executor import ComposeExecutor, ComposeSetup
 from pytest_llem.executors.compose.files import mounted
+from pytest_llem.executors.gpu_choice import GpuChoice
 from pytest_llem.executors.local import LocalExecutor
 from pytest_llem.executors.orders import OrderBook
+from pytest_llem.executors.placement import Placement
 
 
 class Workplace(NamedTuple):
@@ -23,11 +25,18 @@ class Workplace(NamedTuple):
     orders: OrderBook
 
 
-def in_child_processes(campaign: Campaign, rootdir: Path, points: Sequence[Point]) -> Workplace:
-    """Return a workplace of child processes."""
+def in_child_processes(
+    campaign: Campaign, rootdir: Path, points: Sequence[Point], placement: Placement
+) -> Workplace:
+    """Return a workplace of child processes; see `LocalExecutor`."""
     backends = registered()
-    start_timeout_s = _start_timeout_s(campaign, points)
-    executor = LocalExecutor(backends, campaign.services, start_timeout_s, rootdir)
+    executor = LocalExecutor(
+        backends,
+        campaign.services,
+        _start_timeout_s(campaign, points),
+        rootdir,
+        visible=lambda backend: placement.of(backend).visible,
+    )
     return Workplace(executor, OrderBook(campaign, rootdir, backends))
 
 
@@ -35,6 +44,7 @@ def in_containers(
     campaign: Campaign,
     rootdir: Path,
     points: Sequence[Point],
+    placement: Placement,
     *,
     setup: ComposeSetup,
     session_id: str,
@@ -50,11 +60,16 @@ def in_containers(
         start_timeout_s=_start_timeout_s(campaign, points),
         rootdir=rootdir,
         session_id=session_id,
-        gpus=None,
+        gpus=lambda backend: _reserved(placement.of(backend)),
         inputs=orders.inputs(points),
         say=say,
     )
     return Workplace(executor, orders)
+
+
+def _reserved(choice: GpuChoice) -> Sequence[str] | None:
+    """Return the GPUs to reserve; None where this machine knows of none: the engine may be on another one."""
+    return None if choice.visible is None else choice.uuids
 
 
 def _start_timeout_s(campaign: Campaign, points: Sequence[Point]) -> float:

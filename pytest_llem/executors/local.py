@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class LocalExecutor(ServiceExecutor):
         services: `services.<backend>` of the campaign: interpreter and environment.
         start_timeout_s: how long a worker may take to answer, the engine's imports included.
         rootdir: where a relative `services.<backend>.python` begins.
+        visible: what CUDA_VISIBLE_DEVICES is to be for a backend; None leaves it alone.
     """
 
     name = "local"
@@ -47,12 +48,14 @@ class LocalExecutor(ServiceExecutor):
         services: Mapping[str, Service],
         start_timeout_s: float,
         rootdir: Path,
+        visible: Callable[[str], str | None] = lambda _: None,
     ) -> None:
         super().__init__()
         self._backends = backends
         self._services = services
         self._start_timeout_s = start_timeout_s
         self._rootdir = rootdir
+        self._visible = visible
         self._folder = Path(tempfile.mkdtemp(prefix="llem-"))  # short: a Unix socket path ends at 107 bytes
 
     def problems(self, backends: Iterable[str]) -> list[str]:
@@ -76,7 +79,7 @@ class LocalExecutor(ServiceExecutor):
     def _start(self, backend: str) -> _Worker:
         service = self._services.get(backend, Service())
         folder = Path(tempfile.mkdtemp(prefix=f"{backend[:12]}-", dir=self._folder))
-        worker = _Worker(self._backends[backend], service, folder, self._rootdir)
+        worker = _Worker(self._backends[backend], service, folder, self._rootdir, self._visible(backend))
         worker.wait_until_ready(self._start_timeout_s)
         return worker
 
@@ -86,7 +89,9 @@ class _Worker:
 
     welcome: Welcome
 
-    def __init__(self, spec: BackendSpec, service: Service, folder: Path, rootdir: Path) -> None:
+    def __init__(
+        self, spec: BackendSpec, service: Service, folder: Path, rootdir: Path, visible: str | None
+    ) -> None:
         self._spec = spec
         self._socket = folder / "s"
         self._stderr = folder / "stderr"
@@ -94,7 +99,10 @@ class _Worker:
         command = [self._python, "-m", "pytest_llem.worker", "--socket", str(self._socket)]
         command += worker_arguments(spec)
         # The meters count GPUs as the driver does; the engine must mean the same ones by its numbers.
-        environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ, **service.env}
+        environment = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", **os.environ}
+        if visible is not None:
+            environment["CUDA_VISIBLE_DEVICES"] = visible
+        environment |= service.env
         if service.python:
             environment["PYTHONPATH"] = str(_package_alone(folder))
         try:

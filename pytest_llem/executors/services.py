@@ -148,7 +148,7 @@ class ServiceExecutor(ABC):
 
     def active(self) -> list[str]:
         """See `Executor`."""
-        return list(self._workers)
+        return [backend for backend, worker in self._workers.items() if worker.alive]
 
     def unavailable(self) -> str | None:
         """See `Executor`: child processes can always be had."""

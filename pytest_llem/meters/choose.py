@@ -1,4 +1,4 @@
-"""Which meters a machine has, and what their domains are together.
+"""Which meters a machine has, and what they measure together.
 
 `gpu` is the sum over devices. `total`, the headline, is the sum of `gpu`, `cpu` and `dram` as far as they are
 measured, and its note names them: "gpu + cpu; without dram: <reason>".
@@ -7,22 +7,21 @@ measured, and its note names them: "gpu + cpu; without dram: <reason>".
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pytest_llem.meters import estimate, nvml, rapl
-from pytest_llem.meters.base import Meter, Reading
-from pytest_llem.records import Quantity, Source, unavailable
+from pytest_llem.meters import amd, estimate, nvml, power, rapl
+from pytest_llem.meters.base import Meter, Reading, Sample
+from pytest_llem.meters.sums import DOMAINS, total, with_sums
+from pytest_llem.records import Quantity, unavailable
+
+__all__ = ["DOMAINS", "POWERCAP_ROOT_VARIABLE", "Meters", "open_meters", "total"]
 
 POWERCAP_ROOT_VARIABLE = "LLEM_POWERCAP_ROOT"
 """Where RAPL is read; containers set it to /host/powercap, since newer engines mask the original."""
 
-DOMAINS = {
-    "gpu": "no NVIDIA GPU is measured here",
-    "cpu": "no RAPL counter on this machine",
-    "dram": "no RAPL counter for DRAM on this machine",
-}
-"""The parts of a machine in the order in which they lead a total, with the reason where no meter has them."""
+Readings = tuple[Reading, ...]
 
 
 def open_meters(
@@ -33,8 +32,8 @@ def open_meters(
 ) -> list[Meter]:
     """Open what this machine can measure with, and check that GPU counters move (0.2 s, at most 4 s).
 
-    The model of `estimate` is taken only where no GPU was found and RAPL gives nothing: it never stands
-    beside a measured value.
+    A GPU without a working counter is measured by its power. The model of `estimate` is taken only where no GPU
+    was found and RAPL gives nothing: it never stands beside a measured value.
 
     Args:
         devices: indices or UUIDs of the GPUs to measure; None takes all, an empty list none.
@@ -44,19 +43,26 @@ def open_meters(
     Raises:
         ValueError: a device that the machine does not have, or a rated power that is no number.
     """
-    gpus = nvml.open_meter(devices)
-    if gpus:
-        gpus.check_counters()
+    gpus = _gpu_meters(devices)
     root = powercap_root or os.environ.get(POWERCAP_ROOT_VARIABLE) or rapl.POWERCAP_ROOT
     cpu = rapl.open_meter(Path(root))
-    measured: list[Meter] = [meter for meter in (gpus, cpu) if meter]
     if gpus or (cpu and cpu.read().energy_j):
-        return measured
+        return [*gpus, cpu] if cpu else gpus
     reason = DOMAINS["cpu"]
     if cpu:
         reason = cpu.read().errors["cpu"]
         cpu.close()
     return [estimate.open_meter(engine_pids, reason)]
+
+
+def _gpu_meters(devices: Sequence[str] | None) -> list[Meter]:
+    counters = nvml.open_meter(devices)
+    if counters is None:
+        others = amd.open_meter(devices)
+        return [others] if others else []
+    counters.check_counters()
+    integrals = power.open_meter(counters.hand_over())
+    return [counters, integrals] if integrals else [counters]
 
 
 class Meters:
@@ -65,20 +71,61 @@ class Meters:
     def __init__(self, meters: Iterable[Meter]) -> None:
         self._meters = tuple(meters)
 
-    def read(self, *, at_tick: bool = False) -> tuple[Reading, ...]:
+    def read(self, *, at_tick: bool = False) -> Readings:
         """Read every meter; those that wait for a tick come first, so that all end within milliseconds."""
         return tuple(meter.read(at_tick=at_tick) for meter in self._meters)
 
-    def between(self, begin: tuple[Reading, ...], end: tuple[Reading, ...]) -> dict[str, Quantity]:
+    def between(
+        self, begin: Readings, end: Readings, *, refused: Mapping[str, str] | None = None
+    ) -> dict[str, Quantity]:
         """Return the energy in J of `total`, `gpu`, `cpu`, `dram` and each `gpu:<uuid>`.
 
         The four that are no device are always there, unavailable with the reason where nothing measures them.
+
+        Args:
+            begin: what `read` returned.
+            end: what it returned later.
+            refused: domains whose values are known to be wrong, with the reason: they are unavailable.
         """
+        found = self._found(begin, end)
+        found |= {domain: unavailable("J", reason) for domain, reason in (refused or {}).items()}
+        return with_sums(found, "J")
+
+    def _found(self, begin: Readings, end: Readings) -> dict[str, Quantity]:
         found: dict[str, Quantity] = {}
         for meter, first, last in zip(self._meters, begin, end, strict=True):
             found |= meter.between(first, last)
-        absent = {domain: unavailable("J", reason) for domain, reason in DOMAINS.items()}
-        return {"total": total(found)} | absent | _parts(found) | found
+        return found
+
+    def power_w(self, begin: Readings, end: Readings) -> dict[str, Quantity]:
+        """Return the mean power in W of the same domains as `between`, each over its own time."""
+        lasts_s = {domain: end_s - begin_s for domain, (begin_s, end_s) in times_s(begin, end).items()}
+        found = self._found(begin, end)
+        return with_sums({domain: _rate(energy, lasts_s[domain]) for domain, energy in found.items()}, "W")
+
+    def idle_power_w(
+        self, duration_s: float, wait: Callable[[float], object] = time.sleep
+    ) -> dict[str, Quantity]:
+        """Return the mean power in W over a quiet interval that begins and ends at ticks.
+
+        Args:
+            duration_s: at least this long.
+            wait: lets that time pass, and may raise to end it early.
+        """
+        begin = self.read(at_tick=True)
+        wait(duration_s)
+        return self.power_w(begin, self.read(at_tick=True))
+
+    def flags(self, begin: Readings, end: Readings) -> set[str]:
+        """Return the words for what went wrong from `begin` to `end`, where that is news."""
+        flags: set[str] = set()
+        for meter, first, last in zip(self._meters, begin, end, strict=True):
+            flags |= meter.flags(first, last)
+        return flags
+
+    def sample(self) -> list[Sample]:
+        """Return what a trace records now."""
+        return [sample for meter in self._meters for sample in meter.sample()]
 
     def describe(self) -> tuple[str, ...]:
         """Return one line a meter, for the environment snapshot."""
@@ -90,54 +137,19 @@ class Meters:
             meter.close()
 
 
-def total(quantities: Mapping[str, Quantity]) -> Quantity:
-    """Return the headline energy in J: the sum of GPUs, CPU packages and DRAM as far as they are measured.
-
-    The first of them that the machine has leads: it gives the source, and without its value there is no
-    total, for the rest would pass for the whole. A follower without a value is named in the note as missing.
-    Modelled and measured values are never summed.
-
-    Args:
-        quantities: by domain: `cpu`, `dram`, `gpu:<uuid>`.
-    """
-    parts = _parts(quantities)
-    if not parts:
-        return unavailable("J", "no energy source on this machine")
-    name, leader = next(iter(parts.items()))
-    if leader.value is None:
-        return unavailable("J", f"{name}: {leader.note}")
-    summed = {
-        domain: part
-        for domain, part in parts.items()
-        if part.value is not None and (part.source == "model") == (leader.source == "model")
+def times_s(begin: Readings, end: Readings) -> dict[str, tuple[float, float]]:
+    """Return by domain when it was read first and last, `time.monotonic()` in s."""
+    return {
+        domain: (first.time_of(domain), last.time_of(domain))
+        for first, last in zip(begin, end, strict=True)
+        for domain in (*first.energy_j, *first.errors)
     }
-    notes = [" + ".join(summed)]
-    notes += [leader.note] if leader.note else []
-    notes += [f"without {domain}: {part.note}" for domain, part in parts.items() if domain not in summed]
-    return _sum(summed.values(), leader.source, "; ".join(notes))
 
 
-def _parts(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
-    """Return those of `gpu`, `cpu` and `dram` that some meter has, `gpu` as the sum over devices."""
-    parts = {domain: quantities[domain] for domain in ("cpu", "dram") if domain in quantities}
-    devices = {domain: device for domain, device in quantities.items() if domain.startswith("gpu:")}
-    return {"gpu": _gpu(devices)} | parts if devices else parts
-
-
-def _gpu(devices: Mapping[str, Quantity]) -> Quantity:
-    for domain, device in devices.items():
-        if device.value is None:
-            return unavailable("J", f"{domain.removeprefix('gpu:')}: {device.note}")
-    return _sum(devices.values(), next(iter(devices.values())).source)
-
-
-def _sum(addends: Iterable[Quantity], source: Source, note: str | None = None) -> Quantity:
-    """Add values and, as the worst case, resolutions; None if one of these is not known."""
-    values, resolutions = zip(*((addend.value, addend.resolution) for addend in addends), strict=True)
-    return Quantity(
-        value=sum(values),
-        unit="J",
-        source=source,
-        resolution=None if None in resolutions else sum(resolutions),
-        note=note,
+def _rate(energy: Quantity, seconds: float) -> Quantity:
+    if energy.value is None:
+        return energy.model_copy(update={"unit": "W"})
+    resolution_w = None if energy.resolution is None else energy.resolution / seconds
+    return energy.model_copy(
+        update={"value": energy.value / seconds, "unit": "W", "resolution": resolution_w}
     )

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import psutil
 
-from pytest_llem.meters.base import Reading, energy_between
+from pytest_llem.meters.base import Reading, Sample, energy_between
 from pytest_llem.records import Quantity, Source
 
 RATED_W_PER_CPU = 3.5
@@ -73,6 +73,15 @@ class CpuTimeModel:
     def between(self, begin: Reading, end: Reading) -> dict[str, Quantity]:
         """Return the modelled energy in J; the resolution is mean power x the step of CPU times."""
         return energy_between(begin, end, self.source, note=self._assumption())
+
+    def flags(self, begin: Reading, end: Reading) -> set[str]:
+        """Return nothing: a model that has no value is no instrument that failed."""
+        del begin, end
+        return set()
+
+    def sample(self) -> list[Sample]:
+        """Return nothing: a walk through all processes ten times a second is no small thing."""
+        return []
 
     def _assumption(self) -> str:
         assumption = f"modelled: CPU time of the engine x {self._rated_w:g} W per logical CPU"

@@ -8,14 +8,22 @@ polls.
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import pynvml
 
-from pytest_llem.meters.base import Reading, energy_between
+from pytest_llem.meters import devices
+from pytest_llem.meters.base import (
+    COUNTER_STUCK,
+    Clock,
+    Reading,
+    Sample,
+    energy_between,
+    flags_between,
+)
+from pytest_llem.meters.devices import Device, flag_of
 from pytest_llem.records import Quantity, Source
 
 TICK_LIMIT_S = 2.0
@@ -23,18 +31,18 @@ TICK_LIMIT_S = 2.0
 
 POLL_S = 0.001
 
-_NO_GPU_HERE = {
-    pynvml.NVML_ERROR_LIBRARY_NOT_FOUND,
-    pynvml.NVML_ERROR_DRIVER_NOT_LOADED,
-    pynvml.NVML_ERROR_GPU_NOT_FOUND,
-}
+COUNTER_MISSING = "counter_missing"
+
+NO_COUNTER = "no energy counter on this device: it came with the Volta generation"
+STUCK = f"the energy counter did not rise within {TICK_LIMIT_S:g} s"
 
 
-def open_meter(devices: Sequence[str] | None = None) -> NvmlMeter | None:
+def open_meter(names: Sequence[str] | None = None, clock: Clock = time) -> NvmlMeter | None:
     """Open the energy counters of NVIDIA GPUs.
 
     Args:
-        devices: indices (NVML's order, that of the PCI bus) or UUIDs; None takes all.
+        names: indices (NVML's order, that of the PCI bus) or UUIDs; None takes all.
+        clock: what time is read from and waited with.
 
     Returns:
         None where there is no NVIDIA driver or no device. A driver that does not answer, a device in MIG mode
@@ -43,66 +51,11 @@ def open_meter(devices: Sequence[str] | None = None) -> NvmlMeter | None:
     Raises:
         ValueError: a device is named that the machine does not have.
     """
-    if devices is not None and not devices:
-        return None
-    try:
-        pynvml.nvmlInit()
-        count = pynvml.nvmlDeviceGetCount()
-    except pynvml.NVMLError as error:
-        if error.value in _NO_GPU_HERE:
-            return None
-        return NvmlMeter({}, {"gpu:all": f"the NVIDIA driver does not answer: {error}"})
-    names = [str(index) for index in range(count)] if devices is None else devices
-    return _open(names) if names else None
+    found = devices.find(names)
+    return NvmlMeter(found.devices, found.refused, clock) if found else None
 
 
-def _open(names: Iterable[str]) -> NvmlMeter:
-    handles: dict[str, Any] = {}
-    unavailable: dict[str, str] = {}
-    for name in names:
-        domain, handle, reason = _open_device(name)
-        if reason is None:
-            handles[domain] = handle
-        else:
-            unavailable[domain] = reason
-    return NvmlMeter(handles, unavailable)
-
-
-def _open_device(name: str) -> tuple[str, Any, str | None]:
-    """Return a device's domain and handle, and why its counter cannot be used (None: it can)."""
-    if name.startswith("MIG-"):
-        return f"gpu:{name}", None, "a MIG partition has no energy counter of its own"
-    try:
-        by_name = pynvml.nvmlDeviceGetHandleByIndex if name.isdecimal() else pynvml.nvmlDeviceGetHandleByUUID
-        handle = by_name(int(name) if name.isdecimal() else name)
-        domain = f"gpu:{pynvml.nvmlDeviceGetUUID(handle)}"
-    except (pynvml.NVMLError_NotFound, pynvml.NVMLError_InvalidArgument):
-        raise ValueError(
-            f"this machine has no GPU {name!r}; `nvidia-smi -L` lists indices and UUIDs"
-        ) from None
-    except pynvml.NVMLError as error:
-        return f"gpu:{name}", None, f"the GPU does not answer: {error}"
-    return domain, handle, _why_not_measured(handle)
-
-
-def _why_not_measured(handle: Any) -> str | None:
-    with contextlib.suppress(pynvml.NVMLError):  # most devices know no MIG mode
-        if pynvml.nvmlDeviceGetMigMode(handle)[0] == pynvml.NVML_DEVICE_MIG_ENABLE:
-            return "MIG is enabled: the energy counter is that of the whole GPU, not of one partition"
-    try:
-        pynvml.nvmlDeviceGetTotalEnergyConsumption(handle)
-    except pynvml.NVMLError_NotSupported:
-        return "no energy counter on this device: it came with the Volta generation"
-    except pynvml.NVMLError as error:
-        return _failed(error)
-    return None
-
-
-def _failed(error: pynvml.NVMLError) -> str:
-    return f"the energy counter could not be read: {error}"
-
-
-class _Sample(NamedTuple):
+class _Value(NamedTuple):
     """One device's counter, read between two times; `lag_s` None: the length of a tick is not known."""
 
     asked_s: float
@@ -111,15 +64,30 @@ class _Sample(NamedTuple):
     lag_s: float | None
 
 
+def _at_tick(before: _Value, after: _Value) -> _Value:
+    """Return a value that is new, knowing that its tick fell between these two."""
+    return after._replace(lag_s=after.at_s - before.asked_s)
+
+
+class _Failure(NamedTuple):
+    """Why a counter gave no value, in a sentence and as the word for results."""
+
+    reason: str
+    flag: str
+
+
 class NvmlMeter:
     """The energy counters of some GPUs, one domain `gpu:<uuid>` each."""
 
     source: Source = "nvml_counter"
 
-    def __init__(self, handles: dict[str, Any], unavailable: dict[str, str]) -> None:
-        self._handles = handles
+    def __init__(self, gpus: dict[str, Device], unavailable: dict[str, str], clock: Clock) -> None:
+        self._gpus = gpus
         self._unavailable = unavailable
+        self._clock = clock
+        self._without_counter: dict[str, Device] = {}
         self._tick_s: dict[str, float] = {}
+        self._give_up_failed(self.read())
 
     def check_counters(self) -> dict[str, str]:
         """Watch two ticks of every counter, to learn their length; one that does not rise is given up.
@@ -127,59 +95,64 @@ class NvmlMeter:
         Returns:
             The domains that are unavailable from now on, with the reason.
         """
-        first = self._read_and_give_up()
-        second = self._read_and_give_up()
+        first = self._give_up_failed(self.read(at_tick=True))
+        second = self._give_up_failed(self.read(at_tick=True))
         self._tick_s = {
-            domain: second.at_s_by_domain[domain] - first.at_s_by_domain[domain] for domain in self._handles
+            domain: second.at_s_by_domain[domain] - first.at_s_by_domain[domain] for domain in self._gpus
         }
         return dict(self._unavailable)
 
-    def _read_and_give_up(self) -> Reading:
-        reading = self.read(at_tick=True)
-        for domain in reading.errors:
-            self._handles.pop(domain, None)
-        self._unavailable |= reading.errors
+    def _give_up_failed(self, reading: Reading) -> Reading:
+        for domain, flag in reading.flags.items():
+            gpu = self._gpus.pop(domain)
+            self._unavailable[domain] = reading.errors[domain]
+            if flag in (COUNTER_MISSING, COUNTER_STUCK):
+                self._without_counter[domain] = gpu
         return reading
+
+    def hand_over(self) -> dict[Device, str]:
+        """Part with the devices whose counter is missing or stuck, and return them with that reason."""
+        return {gpu: self._unavailable.pop(domain) for domain, gpu in self._without_counter.items()}
 
     def read(self, *, at_tick: bool = False) -> Reading:
         """Read every counter, with `at_tick` each device just after its own next tick."""
-        samples, errors = self._next_ticks() if at_tick else self._poll(self._handles)
+        found = self._next_ticks() if at_tick else {domain: self._ask(domain) for domain in self._gpus}
+        values = {domain: value for domain, value in found.items() if isinstance(value, _Value)}
+        failures = {domain: failure for domain, failure in found.items() if isinstance(failure, _Failure)}
         return Reading(
-            at_s=max((sample.at_s for sample in samples.values()), default=time.monotonic()),
-            energy_j={domain: sample.energy_mj / 1000 for domain, sample in samples.items()},
-            errors=self._unavailable | errors,
-            at_s_by_domain={domain: sample.at_s for domain, sample in samples.items()},
-            lag_s={domain: sample.lag_s for domain, sample in samples.items() if sample.lag_s is not None},
+            at_s=max((value.at_s for value in values.values()), default=self._clock.monotonic()),
+            energy_j={domain: value.energy_mj / 1000 for domain, value in values.items()},
+            errors=self._unavailable | {domain: failure.reason for domain, failure in failures.items()},
+            at_s_by_domain={domain: value.at_s for domain, value in values.items()},
+            lag_s={domain: value.lag_s for domain, value in values.items() if value.lag_s is not None},
+            flags={domain: failure.flag for domain, failure in failures.items()},
         )
 
-    def _poll(self, domains: Iterable[str]) -> tuple[dict[str, _Sample], dict[str, str]]:
-        samples: dict[str, _Sample] = {}
-        errors: dict[str, str] = {}
-        for domain in domains:
-            asked_s = time.monotonic()
-            try:
-                energy_mj = pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handles[domain])
-            except pynvml.NVMLError as error:
-                errors[domain] = _failed(error)
-            else:
-                samples[domain] = _Sample(asked_s, time.monotonic(), energy_mj, self._tick_s.get(domain))
-        return samples, errors
+    def _ask(self, domain: str) -> _Value | _Failure:
+        asked_s = self._clock.monotonic()
+        try:
+            energy_mj = self._gpus[domain].counter_mj()
+        except pynvml.NVMLError_NotSupported:
+            return _Failure(NO_COUNTER, COUNTER_MISSING)
+        except pynvml.NVMLError as error:
+            return _Failure(f"the energy counter could not be read: {error}", flag_of(error))
+        return _Value(asked_s, self._clock.monotonic(), energy_mj, self._tick_s.get(domain))
 
-    def _next_ticks(self) -> tuple[dict[str, _Sample], dict[str, str]]:
+    def _next_ticks(self) -> dict[str, _Value | _Failure]:
         """Poll until every counter has moved once; the tick fell between the last two polls of its device."""
-        waiting, errors = self._poll(self._handles)
-        ticked: dict[str, _Sample] = {}
-        deadline_s = time.monotonic() + TICK_LIMIT_S
-        while waiting and time.monotonic() < deadline_s:
-            time.sleep(POLL_S)
-            now, failed = self._poll(waiting)
-            errors |= failed
-            for domain, sample in now.items():
-                if sample.energy_mj != waiting[domain].energy_mj:
-                    ticked[domain] = sample._replace(lag_s=sample.at_s - waiting[domain].asked_s)
-            waiting = {domain: sample for domain, sample in now.items() if domain not in ticked}
-        errors |= dict.fromkeys(waiting, f"the energy counter did not rise within {TICK_LIMIT_S:g} s")
-        return ticked, errors
+        done: dict[str, _Value | _Failure] = {domain: self._ask(domain) for domain in self._gpus}
+        waiting = {domain: value for domain, value in done.items() if isinstance(value, _Value)}
+        deadline_s = self._clock.monotonic() + TICK_LIMIT_S
+        while waiting and self._clock.monotonic() < deadline_s:
+            self._clock.sleep(POLL_S)
+            for domain, before in list(waiting.items()):
+                now = self._ask(domain)
+                if isinstance(now, _Value) and now.energy_mj == before.energy_mj:
+                    waiting[domain] = now
+                    continue
+                del waiting[domain]
+                done[domain] = now if isinstance(now, _Failure) else _at_tick(before, now)
+        return done | dict.fromkeys(waiting, _Failure(STUCK, COUNTER_STUCK))
 
     def between(self, begin: Reading, end: Reading) -> dict[str, Quantity]:
         """Return each device's energy in J, from its own begin to its own end.
@@ -188,16 +161,23 @@ class NvmlMeter:
         """
         return energy_between(begin, end, self.source)
 
+    def flags(self, begin: Reading, end: Reading) -> set[str]:
+        """Return the words for what went wrong since the check of the counters."""
+        return flags_between(begin, end)
+
+    def sample(self) -> list[Sample]:
+        """Return the sensors of every device."""
+        return [gpu.sample(self._clock.monotonic()) for gpu in self._gpus.values()]
+
     def describe(self) -> str:
         """Return source, devices and length of tick, and what is not measured."""
-        working = [f"{domain}{self._tick(domain)}" for domain in self._handles]
+        working = [f"{domain}{self._tick(domain)}" for domain in self._gpus]
         missing = [f"{domain} (unavailable: {reason})" for domain, reason in self._unavailable.items()]
-        return f"{self.source}: " + ", ".join(working + missing)
+        return f"{self.source}: " + (", ".join(working + missing) or "no device")
 
     def _tick(self, domain: str) -> str:
         return f" (tick {self._tick_s[domain] * 1000:.0f} ms)" if domain in self._tick_s else ""
 
     def close(self) -> None:
-        """End the NVML session; a driver that is gone cannot refuse."""
-        with contextlib.suppress(pynvml.NVMLError):
-            pynvml.nvmlShutdown()
+        """End the NVML session."""
+        devices.release()

@@ -11,7 +11,15 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from pytest_llem.meters.base import Reading, energy_between
+from pytest_llem.meters.base import (
+    READING_FAILED,
+    Break,
+    Reading,
+    Sample,
+    energy_between,
+    flags_between,
+    samples_of,
+)
 from pytest_llem.records import Quantity, Source
 
 POWERCAP_ROOT = Path("/sys/devices/virtual/powercap")
@@ -81,6 +89,10 @@ class _Zone:
         self._last_uj = counter_uj
         return self._used_uj / 1e6
 
+    def interrupt(self) -> None:
+        """Forget the last value: a counter that was away may have started anew, which is no wrap."""
+        self._last_uj = None
+
 
 def _failed(error: OSError | ValueError) -> str:
     if isinstance(error, PermissionError):
@@ -96,7 +108,10 @@ class RaplMeter:
     def __init__(self, root: Path, zones: dict[str, list[_Zone]]) -> None:
         self._root = root
         self._zones = zones
+        self._breaks: dict[str, Break] = {}
         self._lock = threading.Lock()
+        self._missing: frozenset[str] = frozenset()
+        self._missing = frozenset(self.read().errors)
         self._closed = threading.Event()
         self._catching_up = threading.Thread(target=self._catch_up, name="rapl", daemon=True)
         self._catching_up.start()
@@ -116,11 +131,33 @@ class RaplMeter:
                     energy_j[domain] = sum(zone.used_j() for zone in zones)
                 except (OSError, ValueError) as error:
                     errors[domain] = _failed(error)
-        return Reading(time.monotonic(), energy_j, errors, lag_s=dict.fromkeys(energy_j, UPDATE_S))
+                    self._interrupt(domain, errors[domain])
+            breaks = {domain: self._breaks[domain] for domain in energy_j if domain in self._breaks}
+        return Reading(
+            time.monotonic(),
+            energy_j,
+            errors,
+            lag_s=dict.fromkeys(energy_j, UPDATE_S),
+            flags=dict.fromkeys(errors.keys() - self._missing, READING_FAILED),
+            breaks=breaks,
+        )
+
+    def _interrupt(self, domain: str, reason: str) -> None:
+        self._breaks[domain] = Break(time.monotonic(), reason)
+        for zone in self._zones[domain]:
+            zone.interrupt()
 
     def between(self, begin: Reading, end: Reading) -> dict[str, Quantity]:
         """Return the energy in J of `cpu` and `dram`; the resolution is mean power x 1 ms."""
         return energy_between(begin, end, self.source)
+
+    def flags(self, begin: Reading, end: Reading) -> set[str]:
+        """Return the words for what went wrong with a counter that could be read at first."""
+        return flags_between(begin, end)
+
+    def sample(self) -> list[Sample]:
+        """Return the counters as they are now."""
+        return samples_of(self.read())
 
     def describe(self) -> str:
         """Return source, place, domains with their number of zones, and what cannot be read."""

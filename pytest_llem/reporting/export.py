@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import METRICS
 from pytest_llem.reporting.cells import Row, as_page, cells, columns_of, listed
 from pytest_llem.reporting.results_csv import RESULTS_CSV, ResultsCsv, experiment_row
+from pytest_llem.state.health import HealthTally
 from pytest_llem.state.results import ResultStore
 from pytest_llem.state.run import RunInfo
 
@@ -63,12 +64,14 @@ class SummaryFacts:
     Attributes:
         environments: hashes of the machines and software, as in environment.json.
         commit: of the campaign's folder, see `git_commit`.
+        health: of the services.
     """
 
     campaign: Campaign
     run: RunInfo
     environments: tuple[str, ...]
     commit: str | None
+    health: HealthTally = field(default_factory=HealthTally)
 
 
 def git_commit(folder: Path) -> str | None:
@@ -93,7 +96,9 @@ def write_summary(store: ResultStore, summary: Summary, facts: SummaryFacts) -> 
     Raises:
         StorageError: the disk refuses.
     """
-    store.write_parts(SUMMARY_JSON, _as_json(summary, _origin(facts) | _settings(facts)))
+    store.write_parts(
+        SUMMARY_JSON, _as_json(summary, _origin(facts) | _settings(facts) | {"health": asdict(facts.health)})
+    )
     axes = list(dict.fromkeys(name for row in summary.rows for name in row.axes))
     columns = columns_of(summary_row(row, facts, axes) for row in summary.rows[:1])  # all have the same
     rows = (cells(summary_row(row, facts, axes)) for row in summary.rows)

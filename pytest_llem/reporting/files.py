@@ -15,6 +15,7 @@ from pytest_llem.reporting.export import (
     write_campaign,
     write_summary,
 )
+from pytest_llem.state.health import HealthTally
 from pytest_llem.state.results import ResultStore
 from pytest_llem.state.run import RunInfo
 
@@ -76,10 +77,10 @@ class RunFiles:
         self._last_cycle = result.cycle
         return is_new_cycle and time.monotonic() - self._summary_s >= SUMMARY_INTERVAL_S
 
-    def write_summary(self, summary: Summary) -> None:
+    def write_summary(self, summary: Summary, health: HealthTally) -> None:
         """Write summary.json and summary.csv."""
         self._summary_s = time.monotonic()
-        facts = SummaryFacts(self._campaign, self._info, tuple(self._environments), self._commit)
+        facts = SummaryFacts(self._campaign, self._info, tuple(self._environments), self._commit, health)
         write_summary(self._results, summary, facts)
 
     def _noted(self, results: Iterable[Result]) -> Iterator[Result]:

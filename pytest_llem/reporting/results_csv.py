@@ -83,15 +83,19 @@ def _outcome(result: Result) -> Row:
 
 
 def _launch(result: Result, launch: Launch | None) -> Row:
-    energy = launch.load_energy_j if launch else None
+    start_energy = launch.start_energy_j if launch else None
+    load_energy = launch.load_energy_j if launch else None
     return {
         "warm": launch.warm if launch else None,
         "start_method": launch.start_method if launch else None,
         "gap_s": result.gap_s,
+        "service_start_s": result.service_start_s,
         "start_s": launch.start_s if launch else None,
         "load_s": launch.load_s if launch else None,
-        "load_energy_j": energy.value if energy else None,
-        "load_energy_source": energy.source if energy else None,
+        "start_energy_j": start_energy.value if start_energy else None,
+        "start_energy_source": start_energy.source if start_energy else None,
+        "load_energy_j": load_energy.value if load_energy else None,
+        "load_energy_source": load_energy.source if load_energy else None,
     }
 
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from pytest_llem.campaign.grid import Expansion
 from pytest_llem.campaign.rules import Verdict
 from pytest_llem.records import Result
-from pytest_llem.reporting.digits import at_least
+from pytest_llem.reporting.digits import at_least, duration
 from pytest_llem.reporting.headline import Headline, progress, time_left_s
 from pytest_llem.reporting.names import counted, shortened
+from pytest_llem.state.health import HealthTally
 from pytest_llem.state.run import Difference
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ __all__ = [
     "Headline",
     "difference",
     "failures",
+    "health",
     "messages",
     "progress",
     "resuming",
@@ -104,6 +106,23 @@ def _verdicts(summary: Summary) -> Iterator[str]:
         for verdict in row.budgets:
             if verdict.outcome != "met":
                 yield f"{'! ' if verdict.failed else ''}{row.label}: {verdict.message}"
+
+
+def health(tally: HealthTally) -> list[str]:
+    """Return what happened to the services, in one line; nothing where nobody looked and nothing happened."""
+    parts = [counted(tally.checks, "check")] if tally.checks else []
+    parts += [
+        f"{counted(count, 'restart')} of {backend}" for backend, count in sorted(tally.restarts.items())
+    ]
+    if tally.memory_not_freed:
+        parts.append(f"GPU memory of an ended engine not freed {counted(tally.memory_not_freed, 'time')}")
+    if tally.unavailable_s:
+        parts.append(f"{duration(tally.unavailable_s)} without a Docker engine")
+    parts += [
+        f"{backend} unhealthy since cycle {lost.cycle}: {lost.problem}"
+        for backend, lost in sorted(tally.unhealthy.items())
+    ]
+    return [f"health: {', '.join(parts)}"] if parts else []
 
 
 def failures(failed: Sequence[Result], *, rerun: Callable[[Result], str], limit: int = 20) -> list[str]:

@@ -13,7 +13,17 @@ Every line has `at` (UTC) and `event`. The events of an experiment also have `sp
     failed     likewise, with `failure_kind` and `message`
     lost       the file of a finished attempt is gone or damaged
 
-`opened` heads a journal and each later session in it. Other events (gaps, launches) are for human readers.
+Those about the health of a service have `backend` and `cycle`, and are counted (`health.py`):
+
+    health_check   it was looked at, for a `reason`; `problem` is null if it is healthy
+    restart        it was restarted because of `why`, in `took_s`; `problem` is null if it came up
+    unhealthy      it was given up because of `problem`, after so many `restarts`
+    recovered      it is used again
+    memory_not_freed   the GPU memory of an ended engine was not free in time: `problem`
+    unavailable    the Docker engine or host was gone (no `backend`): `problem`, `waited_s`, `is_back`
+
+`opened` heads a journal and each later session in it. Other events are for human readers: `gap`, `conditioning`,
+`service_started`, and `renewed`, the new service of a cold start (both with `took_s`, `problem`).
 """
 
 from __future__ import annotations
@@ -29,6 +39,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pytest_llem.records import Result
+from pytest_llem.state.health import HealthTally
 from pytest_llem.state.results import DamagedFileError, make_folder, storage, sync_folder
 
 JOURNAL_SCHEMA_VERSION = 1
@@ -163,18 +174,21 @@ class Ledger:
 
     Attributes:
         attempts: by experiment id and number, in the order in which they began.
+        health: what they say of the services.
         damaged_lines: lines that were skipped; the torn last line of a file is not counted.
     """
 
     attempts: dict[tuple[str, int], Status] = field(default_factory=dict)
+    health: HealthTally = field(default_factory=HealthTally)
     damaged_lines: int = 0
 
     def apply(self, event: Event) -> None:
-        """Take in one event; those that are not about an experiment change nothing.
+        """Take in one event; those that are about neither an experiment nor health change nothing.
 
         Raises:
             KeyError, TypeError, ValueError: the event lacks what its kind must have.
         """
+        self.health.apply(event)
         if event["event"] not in _STATUS_AFTER:
             return
         status = _status(event)

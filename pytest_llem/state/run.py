@@ -12,17 +12,18 @@ import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from operator import itemgetter
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
 
 from pytest_llem.records import Record, Result
 from pytest_llem.state import reserve
+from pytest_llem.state.health import HealthTally
 from pytest_llem.state.manifest import Event, Journal, Key, Ledger, Status, finished_event, fold, new_event
 from pytest_llem.state.results import (
     EXPERIMENTS,
@@ -120,12 +121,14 @@ class Standing:
         statuses: by spec hash and cycle; what is absent, pending or running here has yet to run.
         corrections: the lines that the journals lack to agree with the disk; already part of `statuses`.
         damaged: one sentence on each thing that could not be read.
+        health: of the services, over all sessions.
     """
 
     results: ResultStore
     statuses: dict[Key, Status]
     corrections: list[Event]
     damaged: list[str]
+    health: HealthTally
 
     def having(self, status: Literal["completed", "failed"]) -> dict[Key, Status]:
         """Return the experiments with this status."""
@@ -147,12 +150,23 @@ class Standing:
 
 @dataclass
 class Run:
-    """The run that this process writes."""
+    """The run that this process writes.
+
+    Attributes:
+        health: of its services, that of earlier sessions included.
+    """
 
     info: RunInfo
     results: ResultStore
     journal: Journal
     lock: BaseFileLock | None
+    health: HealthTally = field(default_factory=HealthTally)
+
+    def note(self, event: str, /, **facts: Any) -> None:
+        """Put an event into the journal, and count it if it is about health."""
+        happened = new_event(event, **facts)
+        self.health.apply(happened)
+        self.journal.extend([happened])
 
     def begin(self, experiment_id: str, spec_hash: str, cycle: int) -> int:
         """Note that an attempt begins and return its number."""
@@ -239,7 +253,7 @@ class Runs:
         damaged = [str(error) for error in results.damaged]
         if ledger.damaged_lines:
             damaged.append(f"{ledger.damaged_lines} damaged lines in {journals} were skipped")
-        return Standing(results, ledger.statuses(), corrections, damaged)
+        return Standing(results, ledger.statuses(), corrections, damaged, ledger.health)
 
     def open(self, info: RunInfo) -> tuple[Run, Standing]:
         """Take a run's lock, clear what dead sessions left, and make its journals agree with its results.
@@ -260,6 +274,8 @@ class Runs:
             run = self._run(info, "main", lock)
             undo.callback(run.journal.close)
             run.journal.extend(standing.corrections)
+            run.health = standing.health
+            run.health.unhealthy.clear()  # those services ended with their session
             undo.pop_all()
         return run, standing
 

@@ -15,9 +15,10 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
+from pytest_llem.meters import inventory
 from pytest_llem.worker import environment, forking
 from pytest_llem.worker.client import DEFAULT_SOCKET
-from pytest_llem.worker.measurement import Bench
+from pytest_llem.worker.measurement import Bench, visible_devices
 from pytest_llem.worker.server import WorkerServer
 
 
@@ -31,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _stop_when_stdin_closes()
     start = forking.choose(options.preload, timeout_s=options.start_timeout)
     bench = Bench(start, options.socket.parent)
-    snapshot = environment.snapshot(options.package, bench.meters.describe(), [start.reason])
+    gpus = inventory.take(visible_devices())
+    snapshot = environment.snapshot(options.package, bench.meters.describe(), gpus, [start.reason])
     try:
         with WorkerServer(options.socket, start, bench, snapshot) as server:
             server.serve_forever(poll_interval=3600)

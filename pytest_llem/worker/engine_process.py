@@ -17,6 +17,7 @@ import time
 import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from pytest_llem.backends.base import Engine, EngineError, PassReport
@@ -111,6 +112,7 @@ def main(order: LaunchOrder, connection: Connection, lifeline: Connection) -> No
     """Load the engine and serve jobs until the server closes the pipe. Target of the launched process."""
     _send_output_to(order.log_path)
     die_with(lifeline)
+    be_first_out_of_memory()
     port = Port(connection)
     port.send("started")
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
@@ -176,6 +178,12 @@ def _send_output_to(path: str) -> None:
         stream.flush()
         os.dup2(log, stream.fileno())
     os.close(log)
+
+
+def be_first_out_of_memory() -> None:
+    """Let the kernel's out-of-memory killer take this process, which eats the memory, and not the server."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def die_with(lifeline: Connection) -> None:

@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import platform
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
+from pytest_llem.meters.inventory import Inventory
 from pytest_llem.records import Environment
+from pytest_llem.worker import machine
 
-GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
+def snapshot(
+    packages: Iterable[str], meters: Iterable[str], gpus: Inventory, notes: Iterable[str] = ()
+) -> Environment:
+    """Return what this machine is; `packages` are looked up in this interpreter, absent ones left out.
 
-def snapshot(packages: Iterable[str], meters: Iterable[str], notes: Iterable[str] = ()) -> Environment:
-    """Return what this machine is; `packages` are looked up in this interpreter, absent ones left out."""
+    In a container the name of the machine is not known, only an id that is another one each time.
+    """
+    processors, limits, container = machine.processors(), machine.cgroup_limits(), machine.container()
     return Environment(
-        hostname=platform.node(),
+        taken_at=datetime.now(UTC),
+        hostname=None if container else platform.node(),
         machine=platform.machine(),
         kernel=platform.release(),
+        c_library=_c_library(),
+        container=container,
         cpu=_cpu_name(),
+        sockets=processors.sockets,
+        cores=psutil.cpu_count(logical=False),
         logical_cpus=psutil.cpu_count() or 1,
+        smt=processors.smt,
+        numa_nodes=processors.numa_nodes,
+        max_cpu_mhz=processors.max_mhz,
+        governor=processors.governor,
+        cpu_limit=limits.cpus,
         memory_bytes=psutil.virtual_memory().total,
-        governor=GOVERNOR.read_text().strip() if GOVERNOR.exists() else None,
+        memory_limit_bytes=limits.memory_bytes,
+        driver=gpus.driver,
+        cuda_driver=gpus.cuda_driver,
+        devices=gpus.devices,
         python=platform.python_version(),
         packages={name: found for name in packages if (found := _version(name))},
         meters=tuple(meters),
@@ -36,6 +58,13 @@ def _cpu_name() -> str:
         if line.startswith("model name"):
             return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _c_library() -> str | None:
+    """Return name and version, such as `glibc 2.36`; other libraries than that one do not say theirs."""
+    with contextlib.suppress(OSError, ValueError):
+        return os.confstr("CS_GNU_LIBC_VERSION")
+    return None
 
 
 def _version(package: str) -> str | None:

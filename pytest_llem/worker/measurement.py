@@ -7,6 +7,7 @@ that is measured.
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from pytest_llem.meters.choose import Meters, open_meters
 from pytest_llem.records import Launch, Measurement, Quantity
-from pytest_llem.worker import metrics
+from pytest_llem.worker import flops, metrics
 from pytest_llem.worker.engine_process import GO, Job, LaunchOrder, Served
 from pytest_llem.worker.forking import Choice
 from pytest_llem.worker.launch import EngineLaunch, ExperimentEnded, Patience
@@ -40,6 +41,7 @@ class Bench:
         self._loaded: Launch | None = None
         self._launches = 0
         self.meters = Meters(open_meters(devices=visible_devices(), engine_pids=self._engine_pid))
+        self._at_order = self.meters.read()
 
     def carry_out(self, order: Order, client: socket.socket, on_phase: OnPhase) -> Answer:
         """Return the measurement, or the failure that ended the experiment; a failed launch is not used again."""
@@ -86,9 +88,21 @@ class Bench:
         self.end_launch()
         self._launches += 1
         log_path = self._folder / f"launch-{self._launches}.log"
-        what = LaunchOrder(order.engine, order.model, order.configuration, str(log_path))
+        what = LaunchOrder(order.engine, self._model(order), order.configuration, str(log_path))
+        self._at_order = self.meters.read()
         self._launch = EngineLaunch(order.launch, order.engine_key, what, self._start)
         return self._launch
+
+    def _model(self, order: Order) -> str:
+        """Return the model's folder or hub id; a described architecture gets a folder here."""
+        if order.model_files is None:
+            return order.model
+        folder = self._folder / "model"
+        shutil.rmtree(folder, ignore_errors=True)  # that of the launch before
+        folder.mkdir()
+        for name, text in order.model_files.items():
+            (folder / Path(name).name).write_text(text, encoding="utf-8")
+        return str(folder)
 
     def _measure(
         self, order: Order, launch: EngineLaunch, client: socket.socket, on_phase: OnPhase
@@ -113,10 +127,11 @@ class Bench:
         return self._window(order, launch, client, on_phase, loaded)
 
     def _load(self, order: Order, launch: EngineLaunch, client: socket.socket) -> Launch:
-        before = self.meters.read()
         patience = Patience(launch.ordered_s + order.timeouts.start_s, order.timeouts.start_s)
         started = launch.expect("started", patience, client)
+        at_start = self.meters.read()
         loaded = launch.expect("loaded", patience, client)
+        at_end = self.meters.read()
         return Launch(
             id=launch.name,
             engine_key=launch.engine_key,
@@ -124,7 +139,9 @@ class Bench:
             start_method=launch.start_method,
             start_s=started.at_s - launch.ordered_s,
             load_s=loaded.at_s - started.at_s,
-            load_energy_j=self.meters.between(before, self.meters.read())["total"],
+            start_energy_j=self.meters.between(self._at_order, at_start)["total"],
+            load_energy_j=self.meters.between(at_start, at_end)["total"],
+            cold_start_energy_j=self.meters.between(self._at_order, at_end)["total"],
         )
 
     def _window(
@@ -141,7 +158,7 @@ class Bench:
         served: Served = launch.expect("served", patience, client).body
         after = self.meters.read(at_tick=True)
         energy_j = self.meters.between(before, after)
-        return assemble(served, loaded, energy_j, energy_window_s=after[0].at_s - before[0].at_s)
+        return assemble(order, served, loaded, energy_j, energy_window_s=after[0].at_s - before[0].at_s)
 
 
 def visible_devices() -> list[str] | None:
@@ -154,7 +171,7 @@ def visible_devices() -> list[str] | None:
 
 
 def assemble(
-    served: Served, launch: Launch, energy_j: dict[str, Quantity], *, energy_window_s: float
+    order: Order, served: Served, launch: Launch, energy_j: dict[str, Quantity], *, energy_window_s: float
 ) -> Measurement:
     """Make the measurement of what was served and read: energy, tokens and time of one window."""
     requests = [request for report in served.passes for request in report.requests]
@@ -181,6 +198,7 @@ def assemble(
             metrics.throughput(requests, window_s),
             metrics.latency(requests),
             _of_launch(launch),
+            flops.of_window(order, requests),
             {
                 "memory_peak_bytes": metrics.known(
                     "memory_peak_bytes", served.memory_peak_bytes, "system", "the engine does not report it"
@@ -201,6 +219,7 @@ def _of_launch(launch: Launch) -> dict[str, Quantity]:
         "model_load_time_s": metrics.known("model_load_time_s", launch.load_s, "clock", ""),
         "model_load_energy_j": launch.load_energy_j,
         "cold_start_time_s": metrics.known("cold_start_time_s", cold_start_s, "clock", ""),
+        "cold_start_energy_j": launch.cold_start_energy_j,
     }
 
 

@@ -30,11 +30,11 @@ THIRD_PARTY: dict[str, frozenset[str]] = {
     "records": frozenset({"pydantic"}),
     "backends": frozenset({"pydantic", "torch", "transformers"}),
     "campaign": frozenset({"pydantic", "yaml"}),
-    "meters": frozenset({"pynvml", "psutil"}),
+    "meters": frozenset({"pynvml", "psutil", "zeus"}),
     "state": frozenset({"pydantic", "filelock"}),
     "analysis": frozenset({"pydantic", "numpy", "scipy"}),
     "worker": frozenset({"pydantic", "numpy", "psutil", "datasets", "huggingface_hub"}),
-    "executors": frozenset({"pydantic", "psutil", "yaml", "python_on_whales"}),
+    "executors": frozenset({"pydantic", "psutil", "pynvml", "yaml", "python_on_whales"}),
     "runner": frozenset({"pydantic"}),
     "reporting": frozenset({"pydantic", "rich", "yaml"}),
 }

@@ -22,6 +22,8 @@ from pytest_llem.executors.services import ServiceExecutor
 if TYPE_CHECKING:
     from pytest_llem.executors.compose.engine import Engine
 
+WITHOUT_GPUS = " knows no NVIDIA runtime: the services run without GPUs"
+
 POWERCAP = Path("/sys/devices/virtual/powercap")
 
 
@@ -56,7 +58,7 @@ class ComposeExecutor(ServiceExecutor):
         start_timeout_s: how long a worker may take to answer, the engine's imports included.
         rootdir: where relative paths of the Compose files begin.
         session_id: goes into a label of each container.
-        gpus: ids of the GPUs to reserve; None leaves it to the Compose file.
+        gpus: ids of the GPUs to reserve for a backend; None leaves it to the Compose file.
         inputs: folders and files of this host that the experiments need.
         say: told of what is worth a line: leftovers swept, output of a build.
     """
@@ -72,7 +74,7 @@ class ComposeExecutor(ServiceExecutor):
         start_timeout_s: float,
         rootdir: Path,
         session_id: str,
-        gpus: Sequence[str] | None,
+        gpus: Callable[[str], Sequence[str] | None],
         inputs: Sequence[Path],
         say: Callable[[str], None],
     ) -> None:
@@ -102,6 +104,7 @@ class ComposeExecutor(ServiceExecutor):
             images = self._project.images()
         except ExecutorError as error:
             return [str(error)]
+        self._say(f"Docker engine {found.version}{'' if found.has_nvidia else WITHOUT_GPUS}")
         for name in owner.sweep(client_of()):
             self._say(f"removed {name}, left by a session that is dead")
         absent = [name for name in wanted if self._service(name) not in images]
@@ -126,13 +129,21 @@ class ComposeExecutor(ServiceExecutor):
 
     def close(self) -> None:
         """See `Executor`."""
-        if self._project is not None and not self._setup.keep:
-            for worker in self._workers.values():
-                assert isinstance(worker, ContainerWorker)
-                worker.let_go()
-            self._project.down()
+        if self._project is not None and self._workers and self._setup.keep:
+            self._say(f"containers kept; to remove them: docker compose -p {self._setup.project_name} down")
+        elif self._project is not None:
+            self._take_down(self._project)
         self._workers.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _take_down(self, project: Project) -> None:
+        for worker in self._workers.values():
+            assert isinstance(worker, ContainerWorker)
+            worker.let_go()
+        try:
+            project.down()
+        except ExecutorError as error:
+            self._say(f"{error}; the next session removes them")
 
     def _start(self, backend: str) -> ContainerWorker:
         assert self._project is not None, "problems() comes first"
@@ -148,18 +159,17 @@ class ComposeExecutor(ServiceExecutor):
         return self._setup.services.get(backend, backend)
 
     def _make_project(self, backends: Iterable[str], found: Engine) -> Project:
-        gpus = self._gpus if found.has_nvidia else ()
-        override = files.Override(self._labels, gpus, self._inputs)
+        override = files.Override(self._labels, self._inputs)
         override_file = self._folder / "override.yml"
-        files.write(
-            override_file,
-            {
-                self._service(name): override.service(
-                    self._backends[name], self._services.get(name, Service())
-                )
-                for name in backends
-            },
-        )
+        services = {
+            self._service(name): override.service(
+                self._backends[name],
+                self._services.get(name, Service()),
+                self._gpus(name) if found.has_nvidia else (),
+            )
+            for name in backends
+        }
+        files.write(override_file, services)
         environment_file = self._folder / "session.env"
         files.write_environment(environment_file, {**self._variables(), **self._setup.environment})
         own_environment = [path for path in (self._rootdir / ".env",) if path.is_file()]

@@ -40,7 +40,7 @@ def find(rootdir: Path, backends: Iterable[str]) -> list[Path]:
     """
     own = [next((rootdir / name for name in names if (rootdir / name).is_file()), None) for names in _NAMES]
     files = [path for path in own if path is not None]
-    if own[0] is not None and _services(own[0]) & set(backends):
+    if own[0] is not None and services(own[0]) & set(backends):
         return files
     return [PACKAGED]
 
@@ -48,13 +48,14 @@ def find(rootdir: Path, backends: Iterable[str]) -> list[Path]:
 _NAMES = (OWN_NAMES, OVERRIDE_NAMES)
 
 
-def _services(path: Path) -> set[str]:
+def services(path: Path) -> set[str]:
+    """Return the services that a Compose file declares; none if it cannot be read."""
     try:
         loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return set()
-    services = loaded.get("services") if isinstance(loaded, dict) else None
-    return set(services) if isinstance(services, dict) else set()
+    declared = loaded.get("services") if isinstance(loaded, dict) else None
+    return set(declared) if isinstance(declared, dict) else set()
 
 
 def mounted(path: Path) -> str:
@@ -69,16 +70,20 @@ class Override:
 
     Attributes:
         labels: of each container.
-        gpus: ids of the devices to reserve; None reserves what the file says, () nothing: the engine has none.
         inputs: folders and files of the host that are mounted read-only.
     """
 
     labels: Mapping[str, str]
-    gpus: Sequence[str] | None
     inputs: Sequence[Path] = field(default_factory=tuple)
 
-    def service(self, spec: BackendSpec, wanted: Service) -> dict[str, Any]:
-        """Return the override of one backend's service, by the names of the Compose specification."""
+    def service(self, spec: BackendSpec, wanted: Service, gpus: Sequence[str] | None) -> dict[str, Any]:
+        """Return the override of one backend's service, by the names of the Compose specification.
+
+        Args:
+            spec: of the backend.
+            wanted: `services.<backend>` of the campaign.
+            gpus: ids of the devices to reserve; None reserves what the file says, () nothing.
+        """
         overridden: dict[str, Any] = {
             "labels": dict(self.labels),
             "entrypoint": ["python3", "-m", "pytest_llem.worker", "--resident", "--socket", DEFAULT_SOCKET],
@@ -88,28 +93,18 @@ class Override:
         }
         if wanted.image is not None:
             overridden["image"] = wanted.image
-        files, gpus = devices_of(wanted)
-        if files:
+        if files := wanted.device_files():
             overridden["devices"] = files
-        reservation = _reservation(self.gpus if self.gpus == () else gpus or self.gpus)
-        if reservation is not None:
-            overridden["deploy"] = {"resources": {"reservations": {"devices": reservation}}}
+        if gpus is not None:
+            overridden["deploy"] = {"resources": {"reservations": {"devices": _reservation(gpus)}}}
         return overridden
-
-
-def devices_of(wanted: Service) -> tuple[list[str], list[str]]:
-    """Return the device files and the GPUs among `services.<backend>.devices`."""
-    files = [device for device in wanted.devices if device.startswith("/")]
-    return files, [device for device in wanted.devices if not device.startswith("/")]
 
 
 class _Replace(list[Any]):
     """A list that replaces that of the file instead of being added to it (Compose's `!override`)."""
 
 
-def _reservation(gpus: Sequence[str] | None) -> _Replace | None:
-    if gpus is None:
-        return None
+def _reservation(gpus: Sequence[str]) -> _Replace:
     if not gpus:
         return _Replace()
     return _Replace([{"driver": "nvidia", "device_ids": list(gpus), "capabilities": ["gpu"]}])

@@ -18,6 +18,10 @@ def obstacle(backends: Sequence[str], rootdir: Path) -> str | None:
     Raises:
         ExecutorError: Docker cannot be used, or the Compose files are not valid.
     """
+    compose = files.find(rootdir, backends)
+    declared: set[str] = set().union(*(files.services(path) for path in compose))
+    if unknown := [name for name in backends if name not in declared]:
+        return f"no Compose service for {' and '.join(unknown)}"
     if shutil.which("docker") is None:
         return "no docker command"
     engine.ask(client_of())
@@ -26,8 +30,7 @@ def obstacle(backends: Sequence[str], rootdir: Path) -> str | None:
         files.write_environment(
             environment, variables(files.PACKAGE, __version__, None, Path("/nonexistent"))
         )
-        compose = files.find(rootdir, backends)
-        images = Project(ProjectFiles("llem-look", rootdir, compose, [environment])).images()
-    project = Project(ProjectFiles("llem-look", rootdir, compose, []))
+        project = Project(ProjectFiles("llem-look", rootdir, compose, [environment]))
+        images = project.images()
     absent = [name for name in backends if not project.has_image(images.get(name, ""))]
     return f"no image for {' and '.join(absent)}" if absent else None

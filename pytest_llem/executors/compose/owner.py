@@ -6,9 +6,8 @@ import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
 
-import psutil
-
 if TYPE_CHECKING:
+    import psutil
     from python_on_whales import Container, DockerClient
 
 SESSION_LABEL = "org.pytest-llem.session"
@@ -34,6 +33,8 @@ class Owner(NamedTuple):
     @classmethod
     def this_process(cls) -> Self:
         """Return ourselves."""
+        import psutil  # noqa: PLC0415 - not to collect
+
         me = psutil.Process()
         return cls(socket.gethostname(), str(Path("/proc/self/ns/pid").readlink()), me.pid, _started(me))
 
@@ -51,6 +52,8 @@ class Owner(NamedTuple):
 
     def is_dead(self) -> bool:
         """Return whether it is sure that the process has ended. Of another machine's nobody here knows."""
+        import psutil  # noqa: PLC0415 - not to collect
+
         mine = Owner.this_process()
         if (self.host, self.pid_namespace) != (mine.host, mine.pid_namespace):
             return False

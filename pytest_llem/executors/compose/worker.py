@@ -11,7 +11,7 @@ from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose.conversation import ExecConversation
 from pytest_llem.executors.compose.project import Project
 from pytest_llem.executors.services import shake_hands
-from pytest_llem.records import Failure
+from pytest_llem.records import Failure, FailureClass
 from pytest_llem.worker.protocol import REPLY, AnyRequest, Attach, Welcome
 
 LOG_TAIL_LINES = 20
@@ -72,10 +72,12 @@ class ContainerWorker:
 
     def post_mortem(self, error: ConnectionError) -> Failure:
         """See `Worker`."""
-        how = self._ending() or str(error)
+        container = self._project.inspect(self.container)
+        kind: FailureClass = "oom" if container is not None and container.state.oom_killed else "lost"
+        message = self._ending() or str(error)
         tail = self._project.log_tail(self.container, LOG_TAIL_LINES)
         self.stop()
-        return Failure(kind="lost", message=how, log_tail=tail)
+        return Failure(kind=kind, message=message, log_tail=tail)
 
     def stop(self) -> None:
         """See `Worker`."""

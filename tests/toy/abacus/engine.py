@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from abacus.spec import AbacusParameters
 from pytest_llem.backends.base import EngineError, PassReport, Request
 from pytest_llem.records import Configuration
@@ -48,8 +50,15 @@ def misbehave(parameters: AbacusParameters, phase: str) -> None:
                 time.sleep(1)
         case [word] if word == f"{phase}-lose":
             os.kill(os.getppid(), signal.SIGKILL)
+        case [word] if word == f"{phase}-orphan":
+            _worker().kill()
         case _:
             pass
+
+
+def _worker() -> psutil.Process:
+    """Return the server that this engine belongs to; a forkserver may stand between."""
+    return next(process for process in psutil.Process().parents() if "--socket" in process.cmdline())
 
 
 class Abacus:

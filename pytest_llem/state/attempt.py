@@ -1,0 +1,89 @@
+"""One attempt at an experiment, from its first line in the journal to its result on disk."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from pytest_llem import __version__
+from pytest_llem.campaign.schedule import Experiment
+from pytest_llem.records import Failure, Measurement, Result
+from pytest_llem.state.results import atomic_write
+from pytest_llem.state.run import Run
+
+
+class Circumstances(NamedTuple):
+    """Under what an experiment ran.
+
+    Attributes:
+        gap_s: really waited before it.
+        service_start_s: how long its service took to come up for it; None if it was up.
+        environment_hash: key in environment.json; None if it did not get as far as a service.
+    """
+
+    gap_s: float
+    service_start_s: float | None
+    environment_hash: str | None
+
+
+class Attempt:
+    """An attempt that begins now.
+
+    Args:
+        run: that it belongs to.
+        experiment: what is attempted.
+        campaign: the campaign's name.
+        executor: name of the executor.
+    """
+
+    def __init__(self, run: Run, experiment: Experiment, *, campaign: str, executor: str) -> None:
+        self._run = run
+        self._experiment = experiment
+        self._campaign = campaign
+        self._executor = executor
+        self._started_at = datetime.now(UTC)
+        point = experiment.point
+        self._number = run.begin(experiment.id, point.spec_hash, experiment.cycle)
+
+    def finish(
+        self, measurement: Measurement | None, failure: Failure | None, log: str, found: Circumstances
+    ) -> Result:
+        """Put result and log on disk and return the result: what is measured is there before anyone is told.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        result = self._result(measurement, failure, found)
+        path = self._run.record(result)
+        if log:
+            atomic_write(path.with_suffix(".log"), log.encode())
+        return result
+
+    def _result(
+        self, measurement: Measurement | None, failure: Failure | None, found: Circumstances
+    ) -> Result:
+        experiment, point = self._experiment, self._experiment.point
+        return Result(
+            tool_version=__version__,
+            campaign=self._campaign,
+            run_id=self._run.info.run_id,
+            session_id=self._run.info.session.id,
+            experiment_id=experiment.id,
+            label=point.label,
+            axes=dict(point.axes),
+            spec_hash=point.spec_hash,
+            engine_key=point.engine_key,
+            cycle=experiment.cycle,
+            position=experiment.position,
+            attempt=self._number,
+            executor=self._executor,
+            environment_hash=found.environment_hash,
+            status="failed" if failure else "completed",
+            started_at=self._started_at,
+            completed_at=datetime.now(UTC),
+            gap_s=found.gap_s,
+            service_start_s=found.service_start_s,
+            configuration=point.configuration,
+            measurement=measurement,
+            failure=failure,
+        )
