@@ -53,10 +53,10 @@ def docker(
 def obstacle() -> str | None:
     """Return why no containers can be had here, or None."""
     try:
-        docker("version")
+        docker("version", "--format", "{{.Server.Version}}")
         docker("compose", "version")
     except (OSError, DockerError, subprocess.TimeoutExpired) as error:
-        return f"no Docker engine with Compose v2: {error}"
+        return f"no Docker engine with Compose v2: {str(error).splitlines()[-1]}"
     return None
 
 

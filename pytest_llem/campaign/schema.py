@@ -230,9 +230,6 @@ class Campaign(Record):
 
 NOT_YET = MappingProxyType(
     {
-        # Containers
-        "services.*.image": "the Compose executor",
-        "services.*.devices": "the Compose executor",
         # The measurement protocol on devices
         "execution.gap": "the measurement protocol on GPUs",
         "execution.gap_band_celsius": "the measurement protocol on GPUs",

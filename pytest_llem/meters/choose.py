@@ -1,8 +1,4 @@
-"""Which meters a machine has, and what they measure together.
-
-`gpu` is the sum over devices. `total`, the headline, is the sum of `gpu`, `cpu` and `dram` as far as they are
-measured, and its note names them: "gpu + cpu; without dram: <reason>".
-"""
+"""Which meters a machine has, and what they measure together."""
 
 from __future__ import annotations
 
@@ -13,10 +9,8 @@ from pathlib import Path
 
 from pytest_llem.meters import amd, estimate, nvml, power, rapl
 from pytest_llem.meters.base import Meter, Reading, Sample
-from pytest_llem.meters.sums import DOMAINS, total, with_sums
+from pytest_llem.meters.sums import DOMAINS, with_sums
 from pytest_llem.records import Quantity, unavailable
-
-__all__ = ["DOMAINS", "POWERCAP_ROOT_VARIABLE", "Meters", "open_meters", "total"]
 
 POWERCAP_ROOT_VARIABLE = "LLEM_POWERCAP_ROOT"
 """Where RAPL is read; containers set it to /host/powercap, since newer engines mask the original."""

@@ -1,4 +1,8 @@
-"""Sums over domains: `gpu` over devices, `total` over the parts of a machine. Energy in J and power in W alike."""
+"""Sums over domains, of energy in J and of power in W alike.
+
+`gpu` is the sum over devices. `total`, the headline, is the sum of `gpu`, `cpu` and `dram` as far as they are
+measured, and its note names them: "gpu + cpu; without dram: <reason>".
+"""
 
 from __future__ import annotations
 

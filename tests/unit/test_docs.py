@@ -21,6 +21,7 @@ from pytest_llem.campaign.schema import NOT_YET, Budget, ExperimentEntry
 from pytest_llem.campaign.tables import Key, table_of
 from pytest_llem.meters.estimate import RATED_W_PER_CPU, RATED_W_VARIABLE
 from pytest_llem.records import METRICS, Source
+from pytest_llem.worker.families import FAMILIES
 from pytest_llem.worker.metrics import PERCENTILES, latency
 from pytest_llem.worker.workload import PROMPT_COLUMNS
 
@@ -213,6 +214,12 @@ def test_a_percentile_needs_so_many_requests() -> None:
         name = f"e2e_latency_ms_p{percent}"
         assert latency([request] * count)[name].value == 2000
         assert latency([request] * (count - 1))[name].value is None
+
+
+def test_every_known_architecture_is_named() -> None:
+    """The page lists the model types whose FLOPs are known, and no others."""
+    listed = METRICS_PAGE.partition("Known by `model_type`: ")[2].partition(". ")[0]
+    assert re.findall(r"`(\w+)`", listed) == sorted(FAMILIES)
 
 
 def test_the_constant_of_the_model_is_named() -> None:

@@ -25,7 +25,9 @@ ROOMS: dict[str, frozenset[str]] = {
     "runner": frozenset({"records", "campaign", "state", "executors", "worker"}),
     "reporting": frozenset({"records", "campaign", "state", "analysis"}),
 }
-OF_PYTEST = frozenset({"plugin", "campaign_plugin", "hookspec", "collection", "fixtures", "compose_fixtures", "rootdir"})
+OF_PYTEST = frozenset(
+    {"plugin", "campaign_plugin", "hookspec", "collection", "fixtures", "compose_fixtures", "rootdir"}
+)
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "records": frozenset({"pydantic"}),
     "backends": frozenset({"pydantic", "torch", "transformers"}),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,8 @@ from pytest_llem.executors.compose.engine import last_line
 
 if TYPE_CHECKING:
     from python_on_whales import Container, DockerClient
+
+BUILD_PROJECT = "pytest-llem"
 
 STOP_S = 1
 """How long Compose waits for a worker after SIGTERM; a cancelled CI job has 10 s in all."""
@@ -63,9 +65,14 @@ class Project:
             return str(self._client.container.inspect(container).image)
 
     def build(self, services: Sequence[str]) -> Iterator[str]:
-        """Build the services' images and yield the output, line by line."""
+        """Build the services' images and yield the output, line by line.
+
+        Compose writes the project's name into an image, so the project is the same for all sessions here: an
+        unchanged image keeps its digest.
+        """
+        client = client_of(replace(self.files, name=BUILD_PROJECT))
         with _refusals(f"the image of {' and '.join(services)} cannot be built"):
-            output = self._client.compose.build(list(services), progress="plain", stream_logs=True)
+            output = client.compose.build(list(services), progress="plain", stream_logs=True)
             for _, line in output or ():
                 yield line.decode(errors="replace").rstrip()
 

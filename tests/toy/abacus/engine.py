@@ -73,6 +73,7 @@ class Abacus:
             "model": model,
             "wood": os.environ.get("ABACUS_WOOD"),
             "interpreter": sys.executable,
+            "gpus": os.environ.get("CUDA_VISIBLE_DEVICES"),
         }
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:

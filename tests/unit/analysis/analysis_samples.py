@@ -38,6 +38,8 @@ def observation(
     flags: tuple[str, ...] = (),
     devices: tuple[str, ...] = (),
     sources: Mapping[str, Source] | None = None,
+    backend: str = "pytorch",
+    environment: str | None = None,
 ) -> Observation:
     """Return an observation whose throughput is `value`, or whose metrics are; each cycle takes 100 s."""
     metrics = {THROUGHPUT: value} if isinstance(value, float | int) else value or {}
@@ -56,6 +58,8 @@ def observation(
         values=array("d", [metrics.get(metric, math.nan) for metric in METRICS]),
         sources=tuple(named.get(m, "clock") if m in metrics else "unavailable" for m in METRICS),
         reasons=tuple(None if m in metrics else f"no {m} here" for m in METRICS),
+        backend=backend,
+        environment=environment,
     )
 
 

@@ -373,12 +373,12 @@ class TestNotes:
         loaded = load_text(
             GRID
             + "    timeseries.sample_interval_ms: [100, 200]\n"
-            + "daemon: {at: 02:00, interval: 6h, quiet: true}\nservices: {vllm: {image: x}}\n"
+            + "daemon: {at: 02:00, interval: 6h, quiet: true}\nisolation: fail\n"
             + "defaults: {timeseries: {save: false, enabled: true}}\n"
         )
         assert loaded.notes == (
             "daemon.at, daemon.interval have no effect yet: they come with the daemon",
-            "services.vllm.image has no effect yet: it comes with the Compose executor",
+            "isolation has no effect yet: it comes with the measurement protocol on GPUs",
             "timeseries.save, timeseries.sample_interval_ms have no effect yet: they come with traces",
         )
 

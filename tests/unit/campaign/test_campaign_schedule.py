@@ -11,8 +11,20 @@ from hypothesis import strategies as st
 
 from pytest_llem.campaign.grid import Point
 from pytest_llem.campaign.identity import POINT_ID_BYTES
-from pytest_llem.campaign.schedule import Condition, EndLaunch, Experiment, Gap, Stop, Structure, order, plan
-from pytest_llem.campaign.schema import Campaign, ColdStart, Execution
+from pytest_llem.campaign.schedule import (
+    Check,
+    Condition,
+    EndLaunch,
+    Experiment,
+    Gap,
+    Renew,
+    Step,
+    Stop,
+    Structure,
+    order,
+    plan,
+)
+from pytest_llem.campaign.schema import Campaign, ColdStart, Execution, HealthCheck
 from pytest_llem.records import Configuration
 
 STRUCTURES: tuple[Structure, ...] = get_args(Structure)
@@ -44,12 +56,20 @@ some_points = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(points_of)
 
 
 def campaign(
-    *, cycles: int = 2, structure: Structure = "shuffled", cold: bool = False, **execution: object
+    *,
+    cycles: int = 2,
+    structure: Structure = "shuffled",
+    cold: bool = False,
+    new_containers: bool = False,
+    interval: int | None = 0,
+    **execution: object,
 ) -> Campaign:
+    """Return a campaign; with `interval=None` its services are not looked at."""
     return Campaign(
         campaign_name="c",
         execution=Execution.model_validate({"cycles": cycles, "structure": structure} | execution),
-        cold_start=ColdStart(force_cold_start=cold),
+        cold_start=ColdStart(force_cold_start=cold, restart_container=new_containers),
+        health_check=HealthCheck(enabled=interval is not None, interval_experiments=interval or 0),
     )
 
 
@@ -332,3 +352,62 @@ def test_session_that_continues_keeps_the_order_of_what_is_left(
     experiments = [stop.experiment for stop in planned(points, asked)]
     left = [e for e in experiments if data.draw(st.booleans())]
     assert [stop.experiment for stop in plan(left, asked)] == left
+
+
+# --- Health and new containers ---
+
+
+def steps(stop: Stop, kind: type[Step]) -> list[Step]:
+    return [step for step in stop.before if isinstance(step, kind)]
+
+
+def checks(stops: list[Stop]) -> list[int]:
+    """Return the places of the experiments that services are looked at before."""
+    return [place for place, stop in enumerate(stops) if steps(stop, Check)]
+
+
+@given(points=some_points, cycles=cycles, structure=structures, seed=seeds, interval=st.integers(0, 5))
+def test_services_are_looked_at_between_cycles_and_after_so_many_experiments(
+    *, points: list[Point], cycles: int, structure: Structure, seed: int, interval: int
+) -> None:
+    """A look stands before each experiment of another cycle, and where none was for `interval` experiments."""
+    stops = planned(points, campaign(cycles=cycles, structure=structure, interval=interval), seed)
+    assert steps(stops[0], Check) == []
+    last = 0
+    for place, (previous, stop) in enumerate(pairwise(stops), 1):
+        if previous.experiment.cycle != stop.experiment.cycle:
+            expected: list[Step] = [Check("cycle")]
+        else:
+            expected = [Check("interval")] if place - last == interval else []
+        assert steps(stop, Check) == expected
+        last = place if expected else last
+
+
+@pytest.mark.parametrize(
+    ("interval", "places"), [(None, []), (0, [4]), (1, [1, 2, 3, 4, 5, 6, 7]), (3, [3, 4, 7]), (9, [4])]
+)
+def test_interval_counts_from_the_last_look(interval: int | None, places: list[int]) -> None:
+    """Two cycles of four experiments: 0 looks between them only, and a switched-off check never."""
+    stops = planned(points_of([4]), campaign(interval=interval))
+    assert checks(stops) == places
+
+
+@given(points=some_points, structure=structures, seed=seeds, cold=st.booleans(), new=st.booleans())
+def test_container_is_new_for_every_experiment_of_a_cold_start_alone(
+    *, points: list[Point], structure: Structure, seed: int, cold: bool, new: bool
+) -> None:
+    """`restart_container` does nothing without `force_cold_start`."""
+    stops = planned(points, campaign(structure=structure, cold=cold, new_containers=new), seed)
+    assert all(steps(stop, Renew) == ([Renew()] if cold and new else []) for stop in stops)
+
+
+def test_first_experiment_finds_a_container_that_conditioning_has_not_used() -> None:
+    """The new container comes after the conditioning, so that the first load is as cold as the others."""
+    stops = planned(points_of([1]), campaign(cold=True, new_containers=True))
+    assert [type(step) for step in stops[0].before] == [Condition, EndLaunch, Renew]
+
+
+def test_gap_comes_last() -> None:
+    """The engine is ended, the container new and looked at, and then the device rests."""
+    stops = planned(points_of([1]), campaign(cold=True, new_containers=True))
+    assert [type(step) for step in stops[1].before] == [EndLaunch, Renew, Check, Gap]

@@ -16,19 +16,13 @@ import pytest
 
 from standin.build import SUCCESS, Gpu, build_nvml, environment
 
+TESTS = Path(__file__).parents[2]
+
 PRELUDE = """
-import ctypes, dataclasses, json, time
+import time
 from pathlib import Path
-from pytest_llem.meters import choose, nvml
-
-def epoch_s():
-    library = ctypes.CDLL("libnvidia-ml.so.1")
-    library.standin_epoch_s.restype = ctypes.c_double
-    return library.standin_epoch_s()
-
-def show(**values):
-    plain = lambda value: dataclasses.asdict(value) if dataclasses.is_dataclass(value) else value.model_dump()
-    print(json.dumps(values, default=plain))
+from pytest_llem.meters import base, choose, devices, nvml, power, summary, trace, window
+from standin.child import clock, epoch_s, show, sleep_until
 """
 
 Play = Callable[..., dict[str, Any]]
@@ -44,13 +38,18 @@ def nvml_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def play(nvml_library: Path, tmp_path: Path) -> Play:
-    """Return a function that runs code in a child with scripted GPUs and returns what it `show`s."""
+    """Return a function that runs code in a child with scripted GPUs and returns what it `show`s.
 
-    def play(code: str, *gpus: Gpu, init: int = SUCCESS, **variables: str) -> dict[str, Any]:
-        scripted = environment(nvml_library, tmp_path / "script", gpus, init)
+    With `speed=0` the script's time is moved by the child's `clock` alone.
+    """
+
+    def play(
+        code: str, *gpus: Gpu, init: int = SUCCESS, speed: float = 1.0, **variables: str
+    ) -> dict[str, Any]:
+        scripted = environment(nvml_library, tmp_path / "script", gpus, init, speed=speed)
         child = subprocess.run(
             [sys.executable, "-c", PRELUDE + textwrap.dedent(code)],
-            env=os.environ | scripted | variables,
+            env=os.environ | {"PYTHONPATH": str(TESTS)} | scripted | variables,
             stdout=subprocess.PIPE,
             text=True,
             check=True,

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pytest_llem.meters.choose import Meters, open_meters, total
+from pytest_llem.meters.choose import Meters, open_meters
+from pytest_llem.meters.sums import total
 from pytest_llem.records import Quantity, unavailable
 from standin.build import Gpu, uuid, write_zone
 
@@ -118,6 +119,14 @@ def test_a_total_is_the_sum_of_its_parts(devices: list[float], cpu: float | None
     assert headline.value == pytest.approx(sum(part.value or 0 for part in parts.values()))
     assert headline.resolution == pytest.approx(0.5 * len(parts))
     assert headline.source == ("nvml_counter" if devices else "rapl")
+
+
+def test_a_sum_is_no_better_than_its_weakest_source() -> None:
+    """Where one of several GPUs has no counter, the sum is a power integral, and its note says why."""
+    integral = joules(3, "nvml_power_integral").model_copy(update={"note": "no energy counter"})
+    mixed = total({"gpu:a": joules(5), "gpu:b": integral})
+    assert (mixed.value, mixed.source) == (8.0, "nvml_power_integral")
+    assert mixed.note == "gpu; no energy counter"
 
 
 def test_an_unknown_resolution_is_not_passed_off_as_known() -> None:

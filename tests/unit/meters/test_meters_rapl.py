@@ -127,6 +127,56 @@ def test_a_zone_that_vanishes_is_unavailable_with_the_reason(opened: Open, root:
     assert energy["dram"].value == 2.0
 
 
+def test_a_zone_that_vanishes_is_flagged(opened: Open, root: Path) -> None:
+    """A counter that could be read at first and then not is a failed reading."""
+    meter = opened(root)
+    begin = meter.read()
+    advance(root, 1.0)
+    assert meter.flags(begin, meter.read()) == set()
+    (root / "intel-rapl/intel-rapl:1/energy_uj").unlink()
+    assert meter.flags(begin, meter.read()) == {"reading_failed"}
+
+
+def test_a_counter_that_never_worked_is_no_flag(opened: Open, root: Path) -> None:
+    """What could not be read from the start is unavailable in every experiment, and no news in any."""
+    (root / "intel-rapl/intel-rapl:1/energy_uj").unlink()
+    meter = opened(root)
+    assert meter.flags(meter.read(), meter.read()) == {
+        "counter_stuck"
+    }  # of DRAM, which did not count in between
+    advance(root, 1.0)
+    begin = meter.read()
+    advance(root, 1.0)
+    assert meter.flags(begin, meter.read()) == set()
+
+
+def test_a_zone_that_comes_back_is_no_wrap(opened: Open, root: Path) -> None:
+    """A counter that was away and started anew is no number for that window, and counts again in the next one."""
+    meter = opened(root)
+    counter = root / "intel-rapl/intel-rapl:1/energy_uj"
+    begin = meter.read()
+    counter.unlink()
+    meter.read()  # as the meter does every 30 s
+    counter.write_text("0")
+    end = meter.read()
+    energy = meter.between(begin, end)["cpu"]
+    assert energy.value is None
+    assert "not counted all through the window" in str(energy.note)
+    assert "No such file" in str(energy.note)
+    assert "reading_failed" in meter.flags(begin, end)
+    advance(root, 3.0)
+    assert meter.between(end, meter.read())["cpu"].value == 6.0
+
+
+def test_a_trace_gets_the_counters(opened: Open, root: Path) -> None:
+    """A sample is the energy so far of packages and DRAM; a domain that fails has none."""
+    meter = opened(root)
+    advance(root, 1.5)
+    assert {sample.domain: sample.energy_j for sample in meter.sample()} == {"cpu": 3.0, "dram": 3.0}
+    (root / "intel-rapl/intel-rapl:1/energy_uj").unlink()
+    assert [sample.domain for sample in meter.sample()] == ["dram"]
+
+
 def test_a_counter_that_is_no_number_is_unavailable(opened: Open, root: Path) -> None:
     """A counter file with other content than a number gives a reason instead of an exception."""
     (root / "intel-rapl/intel-rapl:0/energy_uj").write_text("<not counted>\n")

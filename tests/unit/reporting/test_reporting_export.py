@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ from pytest_llem.reporting.export import (
     write_campaign,
     write_summary,
 )
+from pytest_llem.state.health import HealthTally, Unhealthy
 from pytest_llem.state.results import ResultStore
 from pytest_llem.state.run import RunInfo, new_session
 
@@ -115,6 +117,19 @@ def test_the_summary_says_where_it_comes_from(store: ResultStore) -> None:
     }
     assert {name: found[name] for name in expected} == expected
     assert datetime.fromisoformat(found["updated"]) <= datetime.now(UTC)
+
+
+def test_the_summary_says_how_its_services_were(store: ResultStore) -> None:
+    """summary.json has checks, restarts and what is unhealthy, as counted over the run."""
+    tally = HealthTally(checks=3, restarts={"vllm": 2}, unhealthy={"vllm": Unhealthy(2, "it does not run")})
+    write_summary(store, summary(), replace(FACTS, health=tally))
+    assert json.loads((store.folder / "summary.json").read_text())["health"] == {
+        "checks": 3,
+        "restarts": {"vllm": 2},
+        "unhealthy": {"vllm": {"cycle": 2, "problem": "it does not run"}},
+        "memory_not_freed": 0,
+        "unavailable_s": 0.0,
+    }
 
 
 def test_the_summary_has_both_intervals_of_every_metric(store: ResultStore) -> None:
@@ -235,6 +250,8 @@ PUBLISHED = (
     Interval,
     Verdict,
     Diagnostic,
+    HealthTally,
+    Unhealthy,
 )
 FORMATS = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
 

@@ -12,6 +12,7 @@ from pytest_llem.campaign.grid import Expansion, Point
 from pytest_llem.campaign.rules import Verdict
 from pytest_llem.records import Configuration, Result
 from pytest_llem.reporting import terminal
+from pytest_llem.state.health import HealthTally, Unhealthy
 from pytest_llem.state.run import Difference
 
 LATER = "the vllm backend comes with a later version"
@@ -155,6 +156,28 @@ def test_budgets_that_were_not_plainly_met_are_told() -> None:
         [row("a", over), row("b", unsure), row("c", budget("met", "within budget", failed=False))]
     )
     assert terminal.messages(found)[1:] == ["! a: over budget: 2 > 1", "b: within budget, not for certain"]
+
+
+def test_the_health_of_services_is_one_line() -> None:
+    """Checks, restarts by backend, time without Docker, and what is unhealthy since when and why."""
+    tally = HealthTally(
+        checks=12,
+        restarts={"vllm": 1, "pytorch": 2},
+        unhealthy={"vllm": Unhealthy(2, "it does not run")},
+        memory_not_freed=1,
+        unavailable_s=75.0,
+    )
+    (line,) = terminal.health(tally)
+    assert line == (
+        "health: 12 checks, 2 restarts of pytorch, 1 restart of vllm, GPU memory of an ended engine not freed 1 time,"
+        " 1:15 without a Docker engine, vllm unhealthy since cycle 2: it does not run"
+    )
+
+
+def test_health_that_nobody_looked_at_is_not_told() -> None:
+    """Without checks and without anything that happened there is no line."""
+    assert terminal.health(HealthTally()) == []
+    assert terminal.health(HealthTally(checks=1)) == ["health: 1 check"]
 
 
 def rerun(one: Result) -> str:

@@ -1,0 +1,94 @@
+"""`--campaign-gpus`, `services.<backend>.devices`, and the slot that a session holds."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runs import results_of
+from sessions import start_session, wait_until
+from standin.build import Gpu, build_nvml, environment, uuid
+
+Campaign = Callable[..., Path]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Give this machine two GPUs and return their UUIDs."""
+    if shutil.which("cc") is None:
+        pytest.skip("the stand-in for NVML needs a C compiler")
+    folder = tmp_path_factory.mktemp("nvml")
+    for name, value in environment(build_nvml(folder), folder / "script", [Gpu(), Gpu()]).items():
+        monkeypatch.setenv(name, value)
+    return [uuid(0), uuid(1)]
+
+
+def seen_by_engines(root: Path) -> set[str]:
+    """Return what CUDA_VISIBLE_DEVICES was in the engine processes."""
+    return {result["measurement"]["effective"]["gpus"] for result in results_of(root)}
+
+
+def test_the_option_chooses_the_gpu(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]
+) -> None:
+    """Engines see the GPU that was asked for and no other, and the header names it."""
+    campaign("services: {abacus: {devices: ['0']}}\n")
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-gpus=1")
+    done.assert_outcomes(passed=4)
+    done.stdout.fnmatch_lines([f"devices: GPU 1 (*{two_gpus[1]}): as --campaign-gpus says"])
+    assert seen_by_engines(pytester.path) == {two_gpus[1]}
+
+
+def test_none_hides_all_gpus(pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]) -> None:
+    """`--campaign-gpus none` measures on the CPU."""
+    campaign()
+    pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-gpus=none").assert_outcomes(passed=4)
+    assert seen_by_engines(pytester.path) == {""}
+
+
+def test_a_gpu_that_is_not_here_is_a_usage_error(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]
+) -> None:
+    """A wrong index ends the session before anything starts, with what there is."""
+    campaign()
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-gpus=7")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines([f"ERROR: --campaign-gpus names '7', which is not here:*{two_gpus[0]}*"])
+
+
+@pytest.mark.key("services.*.devices")
+def test_a_service_has_gpus_of_its_own(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]
+) -> None:
+    """`services.<backend>.devices` chooses that backend's GPU."""
+    for index in (0, 1):
+        campaign(f"services: {{abacus: {{devices: ['{index}']}}}}\n")
+        pytester.runpytest_subprocess("--campaign=grid.yaml").assert_outcomes(passed=4)
+        assert two_gpus[index] in seen_by_engines(pytester.path)
+        shutil.rmtree(pytester.path / "results")
+
+
+def test_the_second_session_on_a_slot_waits_and_says_for_whom(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]
+) -> None:
+    """Two sessions on one GPU never overlap; one on the other GPU does not wait."""
+    grid = "backends: [abacus]\nbackend_overrides: {abacus: {token_ms: 100}}\n"
+    for name in ("first", "second", "beside"):
+        campaign(f"io: {{results_dir: results-{name}}}\n", name=f"{name}.yaml", grid=grid)
+    root = pytester.path
+    first = start_session(root, "first.yaml", "--campaign-gpus=0")
+    wait_until(lambda: list(root.glob("results-first/**/attempt-1.json")), "the first has a result")
+    second = start_session(root, "second.yaml", "--campaign-gpus=0")
+    beside = start_session(root, "beside.yaml", "--campaign-gpus=1")
+    said = second.communicate(timeout=120)[0]
+    for session in (first, beside):
+        session.communicate(timeout=120)
+    assert [session.returncode for session in (first, second, beside)] == [0, 0, 0]
+    assert f"waiting for {two_gpus[0]}: held by" in said
+    assert "campaign toy" in said
+    ended = max(result["completed_at"] for result in results_of(root / "results-first"))
+    assert min(result["started_at"] for result in results_of(root / "results-second")) > ended
+    assert min(result["started_at"] for result in results_of(root / "results-beside")) < ended
