@@ -54,6 +54,7 @@ def register(config: pytest.Config) -> None:
     except REFUSALS as error:
         raise pytest.UsageError(str(error)) from error
     config.pluginmanager.register(CampaignPlugin(config, session), NAME)
+    config.stash[compose_fixtures.SESSION] = session
     config.pluginmanager.register(compose_fixtures, f"{NAME}-compose")
     atexit.register(gc.freeze)  # else Python, on its way out, walks all items several times before it lets go
     if config.getoption("lf", default=False):
@@ -209,14 +210,6 @@ class CampaignPlugin:
             return None
         beside = next(item for item in session.items if experiment_of(item) is not None)
         return compose_fixtures.setup_of(session, beside)
-
-    def backends(self) -> list[str]:
-        """Return the backends that have experiments, for the fixtures."""
-        return self._session.needed_backends()
-
-    def session_id(self) -> str:
-        """Return what tells this session from others, for the fixtures."""
-        return self._session.info.session.id
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> bool | None:

@@ -19,13 +19,10 @@ import pytest
 from pytest_llem.executors.compose.executor import ComposeSetup
 
 if TYPE_CHECKING:
-    from pytest_llem.campaign_plugin import CampaignPlugin
+    from pytest_llem.session import CampaignSession
 
-
-def _plugin(config: pytest.Config) -> CampaignPlugin:
-    plugin: Any = config.pluginmanager.get_plugin("llem-campaign")
-    found: CampaignPlugin = plugin
-    return found
+SESSION: pytest.StashKey[CampaignSession] = pytest.StashKey()
+"""Where `config.stash` holds the campaign's session."""
 
 
 @pytest.fixture(scope="session")
@@ -33,13 +30,13 @@ def llem_compose_files(pytestconfig: pytest.Config) -> Sequence[Path]:
     """Compose files, later ones override: the rootdir's if they have a service for a backend, else the packaged one."""
     from pytest_llem.executors.compose import files  # noqa: PLC0415 - brings yaml, for containers only
 
-    return files.find(pytestconfig.rootpath, _plugin(pytestconfig).backends())
+    return files.find(pytestconfig.rootpath, pytestconfig.stash[SESSION].needed_backends())
 
 
 @pytest.fixture(scope="session")
 def llem_compose_project_name(pytestconfig: pytest.Config) -> str:
     """Name of the Compose project, unique for each session: two sessions must not share containers."""
-    return f"llem-{_plugin(pytestconfig).session_id()}"
+    return f"llem-{pytestconfig.stash[SESSION].info.session.id}"
 
 
 @pytest.fixture(scope="session")
