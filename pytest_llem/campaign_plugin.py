@@ -28,9 +28,11 @@ from pytest_llem.fixtures import ExperimentHandle
 from pytest_llem.records import Result
 from pytest_llem.reporting import terminal
 from pytest_llem.runner import CampaignStopped
-from pytest_llem.session import CampaignSession, NotReadyError, Seat, Settings
+from pytest_llem.session import CampaignSession
+from pytest_llem.settings import Seat, Settings
 from pytest_llem.state.results import DamagedFileError, StorageError
 from pytest_llem.state.run import RunBusyError
+from pytest_llem.station import NotReadyError
 
 NAME = "llem-campaign"
 REFUSALS = (CampaignError, GridError, RunBusyError, StorageError, DamagedFileError, ExecutorError)

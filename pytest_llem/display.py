@@ -71,7 +71,8 @@ class Display:
         if placement.session.visible is None:
             return []
         own = [f"devices of {name}: {choice.reason}" for name, choice in placement.own.items()]
-        return [f"devices: {placement.session.reason}", *own]
+        problems = [f"note: {problem}" for problem in placement.problems.values()]
+        return [f"devices: {placement.session.reason}", *own, *problems]
 
     def _order_lines(self) -> list[str]:
         structure = self._session.campaign.execution.structure

@@ -7,16 +7,18 @@ be right any more (the disk is full, failure after failure, no Docker engine) do
 from __future__ import annotations
 
 import contextlib
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from pytest_llem.campaign.schedule import Check, Condition, EndLaunch, Experiment, Gap, Renew, Step, Stop
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.executors.base import Executor, ExecutorError, Observer, PreparationFailed
 from pytest_llem.executors.device_memory import ReadMemory
+from pytest_llem.executors.gaps import Gaps, Temperatures
 from pytest_llem.executors.health import PATIENCE, Health, HostGone, Patience
 from pytest_llem.executors.hub import Hub
+from pytest_llem.executors.idle_book import IdleBook
+from pytest_llem.executors.isolation import DeviceWatch, flagged, refusal
 from pytest_llem.executors.orders import OrderBook, Supplies
 from pytest_llem.records import MEASURED_ENERGY, Failure, Result
 from pytest_llem.state.attempt import Attempt, Circumstances
@@ -24,9 +26,6 @@ from pytest_llem.state.environments import Environments
 from pytest_llem.state.results import StorageError
 from pytest_llem.state.run import Run
 from pytest_llem.worker.protocol import Answer
-
-TICK_S = 1.0
-"""How often a countdown is shown."""
 
 
 class CampaignStopped(Exception):
@@ -43,7 +42,9 @@ class Runner:
         run: where results and journal go.
         environments: learns where the experiments ran.
         observer: is told what goes on.
-        memory: reads the GPUs of the slot; empty where there is none.
+        memory: reads who uses the GPUs of the slot; empty where there is none.
+        temperatures_c: reads how warm they are.
+        idle: the idle powers that are known.
         require_measured: an experiment whose energy no instrument measured fails.
         patience: how long to wait for what should come by itself.
     """
@@ -58,6 +59,8 @@ class Runner:
         environments: Environments,
         observer: Observer,
         memory: ReadMemory,
+        temperatures_c: Callable[[], Temperatures],
+        idle: IdleBook,
         require_measured: bool = False,
         patience: Patience = PATIENCE,
     ) -> None:
@@ -73,6 +76,9 @@ class Runner:
             note=self._note,
             patience=patience,
         )
+        self._watch = DeviceWatch(memory, executor.pids)
+        self._idle = idle
+        self._gaps = Gaps(temperatures_c, observer)
         self._run = run
         self._observer = observer
         self._require_measured = require_measured
@@ -80,8 +86,7 @@ class Runner:
         self._environments = environments
         self._live_backend: str | None = None
         self._cycle = 0
-        self._gap_s = 0.0
-        self._environment_hash: str | None = None
+        self._found = Circumstances()
         self._refusal: Failure | None = None
         self._prepared: set[Identity] = set()
         self._failures_in_a_row = 0
@@ -89,6 +94,13 @@ class Runner:
     def follow(self, stops: list[Stop]) -> None:
         """Take over the plan of this session."""
         self._stops = {identity(stop.experiment): stop for stop in stops}
+
+    def note_residents(self) -> None:
+        """Name who uses the GPUs of the slot before anything of this session does."""
+        residents = self._watch.note_residents()
+        if residents:
+            self._note("residents", processes=[str(process) for process in residents])
+            self._observer.note(f"residents, part of every number: {'; '.join(map(str, residents))}")
 
     def check_hub(self, *, fetch: bool) -> list[str]:
         """Check, and with `fetch` download, what the plan needs from a hub; return one sentence a problem."""
@@ -109,7 +121,7 @@ class Runner:
             return
         self._prepared.add(key)
         self._stop_if_hopeless()
-        self._cycle, self._gap_s, self._environment_hash = experiment.cycle, 0.0, None
+        self._cycle, self._found = experiment.cycle, Circumstances()
         with _stopping():
             self._refusal = self._health.admit(_backend(experiment))
             if self._refusal is None:
@@ -117,6 +129,7 @@ class Runner:
                     self._hub.ensure(experiment.point)
             for step in self._stops[key].before:
                 self._carry_out(step, self._stops[key])
+        self._gaps.note_start()
 
     def measure(self, experiment: Experiment) -> Result:
         """Measure one experiment and store what came of it; the result is on disk when this returns.
@@ -130,8 +143,11 @@ class Runner:
         )
         with _stopping():
             answer = self._dispatch(experiment)
-            failure = answer.failure or self._not_measured(answer)
-            result = attempt.finish(answer.measurement, failure, answer.log, self._circumstances(experiment))
+            failure = answer.failure or self._not_measured(answer) or self._not_isolated()
+            self._found.service_start_s = self._health.take_start_s(_backend(experiment))
+            result = attempt.finish(
+                answer.measurement, failure, self._found, trace=answer.trace, log=answer.log
+            )
         del self._stops[identity(experiment)]  # a plan of 100,000 is let go as it is carried out
         self._prepared.discard(identity(experiment))
         self._count(result)
@@ -153,7 +169,7 @@ class Runner:
             case Renew():
                 self._health.renew(backend)
             case Gap():
-                self._gap_s += self._wait(step)
+                self._wait(step)
             case Condition():
                 self._condition(stop)
 
@@ -166,14 +182,22 @@ class Runner:
         backend = _backend(experiment)
         launch = self._launch_id(self._stops[identity(experiment)].launch)
         try:
-            self._environment_hash = self._environments.add(self._executor.service(backend).environment)
+            environment = self._executor.service(backend).environment
+            self._found.environment_hash = self._environments.add(environment)
             supplies = self._hub.ensure(experiment.point)
             order = self._orders.order(
                 experiment.point, experiment_id=experiment.id, launch=launch, supplies=supplies
             )
             self._live_backend = backend
-            answer = self._executor.dispatch(backend, order, lambda phase: self._show(experiment.id, phase))
-            return _with_revision(answer, supplies)
+            with self._watch.watching() as look:
+
+                def on_phase(phase: str) -> None:
+                    look.enter(phase)
+                    self._show(experiment.id, phase)
+
+                answer = self._idle.dispatch(self._executor, backend, order, on_phase)
+            found = self._found.isolation = look.found()
+            return _with_revision(flagged(answer, found), supplies)
         except PreparationFailed as error:
             return Answer(failure=Failure(kind="invalid_config", message=str(error)))
         except ExecutorError as error:
@@ -195,8 +219,8 @@ class Runner:
         except (ExecutorError, OSError, ValueError):
             return  # the experiment itself will say so
         self._live_backend = point.configuration.backend
-        answer = self._executor.dispatch(
-            self._live_backend, order, lambda phase: self._show("conditioning", phase)
+        answer = self._idle.dispatch(
+            self._executor, self._live_backend, order, lambda phase: self._show("conditioning", phase)
         )
         problem = answer.failure.message if answer.failure else None
         self._note(
@@ -208,16 +232,13 @@ class Runner:
             self._health.end_launch(self._live_backend)
             self._live_backend = None
 
-    def _wait(self, gap: Gap) -> float:
-        """Wait for a gap and return how long it really was, in seconds."""
-        begin_s = time.monotonic()
-        while (left_s := gap.seconds - (time.monotonic() - begin_s)) > 0:
-            self._observer.waiting(f"{gap.kind} gap", left_s)
-            time.sleep(min(left_s, TICK_S))
-        self._observer.waiting(f"{gap.kind} gap", 0.0)
-        waited_s = time.monotonic() - begin_s
-        self._note("gap", kind=gap.kind, asked_s=gap.seconds, waited_s=waited_s)
-        return waited_s
+    def _wait(self, gap: Gap) -> None:
+        """Wait for a gap and note how long it really was."""
+        waited = self._gaps.wait(gap)
+        self._found.gap_s += waited.seconds
+        self._found.thermal_gap = waited.thermal
+        thermal = waited.thermal.model_dump() if waited.thermal else None
+        self._note("gap", kind=gap.kind, asked_s=gap.seconds, waited_s=waited.seconds, thermal=thermal)
 
     def _note(self, event: str, /, **facts: Any) -> None:
         self._run.note(event, cycle=self._cycle, **facts)
@@ -246,10 +267,6 @@ class Runner:
     def _others_can_go_on(self) -> bool:
         return any(_backend(stop.experiment) not in self._health.given_up for stop in self._stops.values())
 
-    def _circumstances(self, experiment: Experiment) -> Circumstances:
-        start_s = self._health.take_start_s(_backend(experiment))
-        return Circumstances(self._gap_s, start_s, self._environment_hash)
-
     def _not_measured(self, answer: Answer) -> Failure | None:
         assert answer.measurement is not None
         total = answer.measurement.energy_j["total"]
@@ -257,6 +274,10 @@ class Runner:
             return None
         found = f"its source is {total.source}" + (f" ({total.note})" if total.note else "")
         return Failure(kind="not_measured", message=f"energy was not measured: {found}")
+
+    def _not_isolated(self) -> Failure | None:
+        found = self._found.isolation
+        return refusal(found) if found and self._campaign.isolation == "fail" else None
 
 
 def _with_revision(answer: Answer, supplies: Supplies) -> Answer:

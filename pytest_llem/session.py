@@ -9,9 +9,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
@@ -21,65 +19,25 @@ from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.grid import Expansion, expand
 from pytest_llem.campaign.loader import LoadedCampaign, load
-from pytest_llem.campaign.schedule import Experiment, order, plan
-from pytest_llem.executors.base import ExecutorError, Observer
+from pytest_llem.campaign.schedule import Experiment, Gap, order, plan
+from pytest_llem.executors.base import Observer
 from pytest_llem.executors.choose import ExecutorChoice, choose
 from pytest_llem.executors.compose.executor import ComposeSetup
-from pytest_llem.executors.factory import Workplace, in_child_processes, in_containers
-from pytest_llem.executors.gpus import installed, memory
+from pytest_llem.executors.gpus import installed
+from pytest_llem.executors.idle_book import IdleBook
 from pytest_llem.executors.placement import place
-from pytest_llem.executors.slots import Slot
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
-from pytest_llem.runner import Identity, Runner, identity
+from pytest_llem.runner import Identity, identity
+from pytest_llem.settings import Seat, Settings
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.health import HealthTally
 from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
+from pytest_llem.station import Station
 
 if TYPE_CHECKING:
     from pytest_llem.analysis.summary import Summary
-
-
-class NotReadyError(Exception):
-    """Something that the experiments need is not there; one line each."""
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """The options of a session.
-
-    Attributes:
-        path: the campaign file.
-        rootdir: where relative paths begin and below which the file must lie.
-        overrides: `KEY=VALUE` of `--campaign-set`, and what other options amount to.
-        cache: the plugin's folder in pytest's cache; None without a cache: nothing can be continued.
-        resume: `--lf`.
-        dry: `--collect-only`: nothing is written, nothing started.
-        require_measured, fetch: the options of that name.
-        executor, gpus: `--campaign-executor`, `--campaign-gpus`.
-    """
-
-    path: Path
-    rootdir: Path
-    overrides: tuple[str, ...] = ()
-    cache: Path | None = None
-    resume: bool = False
-    dry: bool = False
-    require_measured: bool = False
-    fetch: bool = False
-    executor: str = "auto"
-    gpus: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seat:
-    """What an xdist worker needs to sit at its controller's run; plain values only."""
-
-    info: str
-    resumed: bool
-    completed: tuple[tuple[str, int], ...]
-    writer: str
 
 
 class CampaignSession:
@@ -104,7 +62,8 @@ class CampaignSession:
         self.executor = self._choose_executor(seat)
         if self.executor.name != settings.executor:
             self.expansion = expand(self.loaded, self.backends, self.executor.name)
-        self.placement = place(settings.gpus, self.campaign.services, os.environ, installed())
+        configurations = [point.configuration for point in self.expansion.points]
+        self.placement = place(settings.gpus, self.campaign.services, os.environ, installed(), configurations)
         self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
         self.experiments: list[Experiment] = order(
             self.expansion.points,
@@ -120,8 +79,8 @@ class CampaignSession:
         self._older_results: dict[Identity, str] | None = None
         self._latest: Result | None = None
         self.summary: Summary | None = None
-        self._runner: Runner | None = None
-        self._slot: Slot | None = None
+        self._station: Station | None = None
+        self._idle = IdleBook()
         self._done: set[Identity] = set(seat.completed) if seat else set()
         self._failed_before: set[Identity] = set()
         results = self._runs.results(self.info.run_id)
@@ -174,7 +133,7 @@ class CampaignSession:
     def least_duration_s(self, experiments: Sequence[Experiment]) -> float:
         """Return the time that windows and gaps alone take."""
         stops = plan(experiments, self.campaign)
-        gaps_s = sum(getattr(step, "seconds", 0.0) for stop in stops for step in stop.before)
+        gaps_s = sum(step.least_s for stop in stops for step in stop.before if isinstance(step, Gap))
         return gaps_s + len(stops) * self.campaign.window.seconds
 
     def seat(self, writer: str) -> Seat:
@@ -229,6 +188,8 @@ class CampaignSession:
             for result in self.standing.load_completed():
                 self._done.add((result.spec_hash, result.cycle))
                 self.observations.append(Observation.of(result))
+                if result.measurement:
+                    self._idle.learn(result.configuration.backend, result.measurement.idle.values())
 
     # --- Measuring ---
 
@@ -246,68 +207,29 @@ class CampaignSession:
             NotReadyError: a backend, model or dataset of theirs is not to be had here.
         """
         assert self.run is not None
-        stops = plan(list(experiments), self.campaign)
-        needed = sorted({experiment.point.configuration.backend for experiment in experiments})
-        workplace = self._workplace(experiments, observer, setup)
-        self._runner = Runner(
-            campaign=self.campaign,
-            executor=workplace.executor,
-            orders=workplace.orders,
+        self._station = Station(
+            self.settings,
+            self.campaign,
+            self.placement,
             run=self.run,
             environments=self._environments,
-            observer=observer,
-            memory=partial(memory, self.placement.uuids(needed)),
-            require_measured=self.settings.require_measured,
+            idle=self._idle,
         )
-        self._runner.follow(stops)
-        if needed:
-            self._occupy(needed, observer)
-        problems = workplace.executor.problems(needed) or self._runner.check_hub(fetch=self.settings.fetch)
-        if problems:
-            raise NotReadyError("\n".join(problems))
-
-    def _workplace(
-        self, experiments: Sequence[Experiment], observer: Observer, setup: ComposeSetup | None
-    ) -> Workplace:
-        points = list({e.point.spec_hash: e.point for e in experiments}.values())
-        where = self.campaign, self.settings.rootdir, points, self.placement
-        if setup is None:
-            return in_child_processes(*where)
-        return in_containers(*where, setup=setup, session_id=self.info.session.id, say=observer.note)
-
-    def _occupy(self, backends: Sequence[str], observer: Observer) -> None:
-        """Take the slot that these backends work on, and wait while another session holds it."""
-        slot = Slot(self.placement.uuids(backends), self.campaign.campaign_name)
-        told: list[str] = []
-
-        def on_wait(sentence: str) -> None:
-            if not told:
-                observer.note(sentence)
-            told.append(sentence)
-            observer.phase("slot", sentence)
-
-        try:
-            slot.acquire(on_wait)
-        except ExecutorError as error:
-            raise NotReadyError(str(error)) from error
-        if told:
-            observer.phase("slot", "")
-        self._slot = slot
+        self._station.open(experiments, observer, setup)
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment."""
-        assert self._runner is not None
+        assert self._station is not None
         if not self.is_done(experiment):
-            self._runner.prepare(experiment)
+            self._station.runner.prepare(experiment)
 
     def measure(self, experiment: Experiment) -> tuple[Result, bool]:
         """Return the experiment's result, and whether it was measured just now: it is once a session."""
-        assert self._runner is not None
-        assert self.run is not None
+        assert self._station is not None
         key = identity(experiment)
         if key in self._done or key in self._attempts:
             return self._stored(experiment), False
-        result = self._runner.measure(experiment)
+        result = self._station.runner.measure(experiment)
         self._latest = result
         self._attempts[key] = result.attempt
         self.observations.append(Observation.of(result))
@@ -320,12 +242,9 @@ class CampaignSession:
 
     def stop_services(self) -> None:
         """Stop everything that was started."""
-        if self._runner is not None:
-            self._runner.close()
-            self._runner = None
-        if self._slot is not None:
-            self._slot.release()
-            self._slot = None
+        if self._station is not None:
+            self._station.close()
+            self._station = None
 
     def close(self) -> None:
         """Stop the services and let other sessions in."""
@@ -365,9 +284,11 @@ class CampaignSession:
         return self.summarise()
 
     def _observed(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Pass results on and keep what analysis needs of each: whole, 100,000 of them would take gigabytes."""
+        """Pass results on and keep what is needed of each: whole, 100,000 of them would take gigabytes."""
         for result in results:
             self.observations.append(Observation.of(result))
+            if result.status == "completed":
+                self._done.add((result.spec_hash, result.cycle))
             yield result
 
     @property

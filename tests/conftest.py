@@ -75,7 +75,9 @@ def campaign(pytester: pytest.Pytester, toy: Path) -> Callable[..., Path]:
         settings += textwrap.dedent(execution)
         text = (
             "campaign_name: toy\nmodel: beads\n"
-            "defaults: {max_input_tokens: 4, max_output_tokens: 4, num_input_prompts: 20, warmup: {enabled: false}}\n"
+            "defaults:\n"
+            "  {max_input_tokens: 4, max_output_tokens: 4, num_input_prompts: 20, warmup: {enabled: false},\n"
+            "   baseline: {enabled: false}}\n"
             "window: {seconds: 0, passes: 1}\n"
             f"grid:\n{textwrap.indent(grid.strip(), '  ')}\n"
             f"execution:\n{textwrap.indent(settings.strip(), '  ')}\n"

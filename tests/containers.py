@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+import psutil
+
 import pytest_llem
 from pytest_llem.worker import client
 from pytest_llem.worker.protocol import AnyRequest
@@ -129,7 +131,19 @@ def containers(*labels: str) -> list[str]:
     return docker("ps", "--all", "--quiet", "--no-trunc", *filters).split()
 
 
+def containers_of(root: Path) -> list[str]:
+    """Return the ids of all containers of sessions with this rootdir, whether they run or not."""
+    return containers(f"com.docker.compose.project.working_dir={root}")
+
+
 def inspect(container: str) -> dict[str, Any]:
     """Return the engine's facts about a container."""
     facts: dict[str, Any] = json.loads(docker("inspect", container))[0]
     return facts
+
+
+def engines_in(container: str) -> list[psutil.Process]:
+    """Return the engine processes of a container: what its forkserver has forked."""
+    inside = psutil.Process(inspect(container)["State"]["Pid"]).children(recursive=True)
+    servers = {process.pid for process in inside if "forkserver" in " ".join(process.cmdline())}
+    return [process for process in inside if process.ppid() in servers]

@@ -54,6 +54,11 @@ def rows(root: Path, name: str = "results.csv") -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def flags_of_meters(measurement: dict[str, Any]) -> set[str]:
+    """Return a measurement's flags without that of other work on this machine, which tests cannot keep away."""
+    return set(measurement["flags"]) - {"foreign_cpu_load"}
+
+
 def workers_alive(root: Path) -> list[psutil.Process]:
     """Return processes of workers and engines that were started from below `root`."""
     found = []

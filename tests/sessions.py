@@ -9,12 +9,33 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+WATCH_PHASES = """
+from pathlib import Path
+from pytest_llem.display import Display
+
+def phase(self, what, phase, before=Display.phase):
+    with Path("phases").open("a") as file:
+        file.write(phase + "\\n")
+    before(self, what, phase)
+
+Display.phase = phase
+"""
+"""A conftest.py that writes down what a terminal would show; `phases` reads it."""
+
+
+def phases(root: Path) -> list[str]:
+    """Return the phases that a session with `WATCH_PHASES` has gone through so far."""
+    path = root / "phases"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def hear_ctrl_c() -> None:
+    """Undo, in a new process, that SIGINT is ignored: so it is where a shell runs the tests in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 
 def start_session(root: Path, campaign: str, *options: str) -> subprocess.Popen[str]:
-    """Start a session in `root` as from a shell's prompt: it hears Ctrl-C.
-
-    A CI that runs the tests in the background lets them ignore SIGINT, and they would pass that on.
-    """
+    """Start a session in `root` as from a shell's prompt."""
     return subprocess.Popen(
         [sys.executable, "-m", "pytest", f"--campaign={campaign}", *options],
         cwd=root,
@@ -22,7 +43,7 @@ def start_session(root: Path, campaign: str, *options: str) -> subprocess.Popen[
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
+        preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - takes no lock
     )
 
 

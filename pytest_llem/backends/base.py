@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
@@ -53,7 +53,14 @@ class BackendSpec:
 
 @dataclass(slots=True)
 class Request:
-    """One request as the engine served it. Times are `time.monotonic()` seconds."""
+    """One request as the engine served it. Times are `time.monotonic()` seconds.
+
+    Attributes:
+        submitted_s: when it was there to be served; waiting is in its latencies from then on.
+        started_s: when the engine began with it; None: as soon as it was submitted.
+        token_s: when each output token was there, with `streaming`; None: the engine kept no times between the
+            first and the last.
+    """
 
     submitted_s: float
     first_token_s: float | None
@@ -61,11 +68,18 @@ class Request:
     prompt_tokens: int
     output_tokens: int
     cached_tokens: int = 0
+    started_s: float | None = None
+    token_s: Sequence[float] | None = None
 
 
 @dataclass(slots=True)
 class PassReport:
-    """All prompts once. `padding_tokens` were computed but are neither prompt nor output."""
+    """What was served: all prompts once, or what a step completed.
+
+    Attributes:
+        padding_tokens: computed, but neither prompt nor output.
+        preemptions: requests that were put back to wait; None if the engine does not count them.
+    """
 
     requests: list[Request]
     padding_tokens: int = 0
@@ -87,13 +101,36 @@ class Engine(Protocol):
     def run_pass(
         self, prompts: Sequence[Sequence[int]], configuration: Configuration, beat: Callable[[], None]
     ) -> PassReport:
-        """Serve every prompt once; call `beat` at least once a batch to show that work goes on."""
+        """Serve every prompt once; call `beat` at least once a batch to show that work goes on.
+
+        With `configuration.streaming` each request has the time of every token.
+        """
+
+    def batch_limit(self, configuration: Configuration) -> int | None:
+        """Return how many requests are served at the same time at most; None if not known."""
 
     def drain(self) -> None:
         """Return when the engine has finished all submitted work."""
 
     def memory_peak_bytes(self) -> int | None:
         """Return the most memory that the device held for the current configuration; None if not known."""
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """What an engine offers beside `run_pass` if it can take requests while it serves others.
+
+    An engine without it serves a load all the same: the worker makes waiting requests into batches.
+    """
+
+    def submit(self, prompt: Sequence[int], submitted_s: float, configuration: Configuration) -> None:
+        """Take one request, there to be served since `submitted_s`, and return at once."""
+
+    def step(self, beat: Callable[[], None]) -> PassReport:
+        """Work on the submitted requests for a moment, and report those that are complete now."""
+
+    def cancel(self) -> list[Request]:
+        """Forget every submitted request, and return those that had begun, as far as they got."""
 
 
 class EngineError(Exception):

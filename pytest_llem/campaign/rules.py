@@ -93,8 +93,11 @@ def _defaults(parameters: type[Parameters], prefixes: tuple[str, ...]) -> tuple[
 
 def _too_few_prompts(it: Candidate) -> bool:
     limit = it.parameters[it.spec.batch_parameter] or 1
-    offline = it.configuration.load.mode == "batch"
-    return offline and it.configuration.num_input_prompts < PROMPTS_PER_SLOT * limit
+    return _load_is(it, "batch") and it.configuration.num_input_prompts < PROMPTS_PER_SLOT * limit
+
+
+def _load_is(it: Candidate, *modes: str) -> bool:
+    return it.configuration.load.mode in modes
 
 
 def _prompts_are_missing(it: Candidate) -> bool:
@@ -127,6 +130,31 @@ FILTERED = (
     ),
     Rule("prompts file", _prompts_are_missing, "prompts_file cannot be read"),
     Rule("small dataset", _dataset_too_small, "num_input_prompts is larger than dataset.sample_size"),
+    Rule(
+        "closed loop without clients",
+        lambda it: _load_is(it, "closed") and it.configuration.load.concurrency is None,
+        "load.mode: closed needs load.concurrency, the number of requests that are always under way",
+    ),
+    Rule(
+        "open loop without rate",
+        lambda it: _load_is(it, "constant", "poisson") and it.configuration.load.rate is None,
+        "load.mode: constant and load.mode: poisson need load.rate, in requests/s",
+    ),
+    Rule(
+        "clients of no closed loop",
+        lambda it: not _load_is(it, "closed") and it.configuration.load.concurrency is not None,
+        "load.concurrency belongs to load.mode: closed",
+    ),
+    Rule(
+        "rate of no open loop",
+        lambda it: not _load_is(it, "constant", "poisson") and it.configuration.load.rate is not None,
+        "load.rate belongs to load.mode: constant and load.mode: poisson",
+    ),
+    Rule(
+        "requests of no load",
+        lambda it: _load_is(it, "batch") and it.configuration.load.requests is not None,
+        "load.requests belongs to the other modes than load.mode: batch: set num_input_prompts and window.passes",
+    ),
     Rule(
         "speculation on random weights",
         lambda it: _has_random_weights(it) and _is_speculative(it),

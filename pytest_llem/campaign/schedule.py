@@ -102,10 +102,21 @@ class EndLaunch:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Wait: between two experiments of a cycle (`config`), or between two cycles."""
+    """Wait: between two experiments of a cycle (`config`), or between two cycles.
+
+    Attributes:
+        seconds: to wait; with a band, at most.
+        band_celsius: the wait is over when no GPU is more than this above its start; None: only time counts.
+    """
 
     kind: Literal["config", "cycle"]
     seconds: float
+    band_celsius: float | None = None
+
+    @property
+    def least_s(self) -> float:
+        """How long it takes in any case."""
+        return self.seconds if self.band_celsius is None else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,8 +209,9 @@ def _reason_to_end(
 
 def _gap(previous: Experiment, experiment: Experiment, execution: Execution) -> tuple[Gap, ...]:
     """Return the wait between two experiments; none where the campaign asks for 0 s."""
+    band_celsius = execution.gap_band_celsius if execution.gap == "thermal" else None
     if experiment.cycle != previous.cycle:
-        gap = Gap("cycle", execution.cycle_gap_seconds)
+        gap = Gap("cycle", execution.cycle_gap_seconds, band_celsius)
     else:
-        gap = Gap("config", execution.config_gap_seconds)
+        gap = Gap("config", execution.config_gap_seconds, band_celsius)
     return (gap,) if gap.seconds else ()

@@ -231,21 +231,6 @@ class Campaign(Record):
 NOT_YET = MappingProxyType(
     {
         # The measurement protocol on devices
-        "execution.gap": "the measurement protocol on GPUs",
-        "execution.gap_band_celsius": "the measurement protocol on GPUs",
-        "isolation": "the measurement protocol on GPUs",
-        "defaults.gpus": "the measurement protocol on GPUs",
-        "defaults.streaming": "request latencies under load",
-        "defaults.load.mode": "request latencies under load",
-        "defaults.load.concurrency": "request latencies under load",
-        "defaults.load.rate": "request latencies under load",
-        "defaults.load.requests": "request latencies under load",
-        "defaults.baseline.enabled": "the measurement protocol on GPUs",
-        "defaults.baseline.duration_sec": "the measurement protocol on GPUs",
-        "defaults.baseline.cache_ttl_sec": "the measurement protocol on GPUs",
-        "defaults.timeseries.enabled": "traces",
-        "defaults.timeseries.save": "traces",
-        "defaults.timeseries.sample_interval_ms": "traces",
         # Engines with a prefix cache
         "defaults.prefix_reuse": "the vLLM backend",
         # Unattended

@@ -31,7 +31,7 @@ _VALIDATORS: Mapping[str, Callable[..., Any]] = {
     "plain": PlainValidator,
     "wrap": WrapValidator,
 }
-_NEVER_IGNORED = ("daemon.enabled", "load.mode")
+_NEVER_IGNORED = ("daemon.enabled",)
 """Keys that change what a run is: while they stand in `NOT_YET`, only their default is accepted."""
 
 

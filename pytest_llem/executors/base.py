@@ -75,6 +75,9 @@ class Executor(Protocol):
     def engine_pids(self, backend: str) -> set[int]:
         """Return the process ids, as the host counts them, of the backend's live engine."""
 
+    def pids(self) -> set[int]:
+        """Return the process ids, as the host counts them, of all services and of what they started."""
+
     def active(self) -> list[str]:
         """Return the backends whose services run, as far as can be told without asking them."""
 

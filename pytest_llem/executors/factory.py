@@ -37,7 +37,7 @@ def in_child_processes(
         rootdir,
         visible=lambda backend: placement.of(backend).visible,
     )
-    return Workplace(executor, OrderBook(campaign, rootdir, backends))
+    return Workplace(executor, OrderBook(campaign, rootdir, backends, devices=placement.devices))
 
 
 def in_containers(
@@ -52,7 +52,7 @@ def in_containers(
 ) -> Workplace:
     """Return a workplace of Compose services; see `ComposeExecutor`."""
     backends = registered()
-    orders = OrderBook(campaign, rootdir, backends, place=mounted)
+    orders = OrderBook(campaign, rootdir, backends, place=mounted, devices=placement.devices)
     executor = ComposeExecutor(
         setup,
         backends,

@@ -35,11 +35,13 @@ class GpuChoice:
         reason: which they are and why.
         visible: what CUDA_VISIBLE_DEVICES is to be for engines: UUIDs; "" hides GPUs that are here and not
             chosen; None where there are none: leave it alone.
+        by_default: whether nobody named them.
     """
 
     gpus: tuple[Gpu, ...]
     reason: str
     visible: str | None
+    by_default: bool = False
 
     @property
     def uuids(self) -> tuple[str, ...]:
@@ -127,7 +129,7 @@ def _means(entry: str, gpu: Gpu) -> bool:
 def _idlest(gpus: Sequence[Gpu]) -> GpuChoice:
     """Return the GPU whose slot is free and on which nothing computes, or the one that comes nearest."""
     if len(gpus) == 1:
-        return _chosen(gpus, "the only one here")
+        return _chosen(gpus, "the only one here", by_default=True)
     uses = {use.uuid: use for use in memory(gpu.uuid for gpu in gpus)}
     held = {gpu: holder_of(gpu.uuid) is not None for gpu in gpus}
     idle = {gpu: not held[gpu] and uses[gpu.uuid].compute_pids == frozenset() for gpu in gpus}
@@ -142,9 +144,24 @@ def _idlest(gpus: Sequence[Gpu]) -> GpuChoice:
         if idle[best]
         else f"the least used of {len(gpus)} here, none of them idle"
     )
-    return _chosen([best], why)
+    return _chosen([best], why, by_default=True)
 
 
-def _chosen(gpus: Iterable[Gpu], why: str) -> GpuChoice:
+def _chosen(gpus: Iterable[Gpu], why: str, *, by_default: bool = False) -> GpuChoice:
     gpus = tuple(gpus)
-    return GpuChoice(gpus, f"{', '.join(map(str, gpus))}: {why}", ",".join(gpu.uuid for gpu in gpus))
+    visible = ",".join(gpu.uuid for gpu in gpus)
+    return GpuChoice(gpus, f"{', '.join(map(str, gpus))}: {why}", visible, by_default)
+
+
+def choose_named(source: str, entries: Iterable[int | str], here: Installed) -> GpuChoice:
+    """Return the GPUs of a list of indexes, UUIDs or beginnings of UUIDs; an empty one: the CPU.
+
+    Raises:
+        ExecutorError: a GPU is named that this machine does not have.
+    """
+    return _named(source, map(str, entries), here)
+
+
+def together(choices: Iterable[GpuChoice], why: str) -> GpuChoice:
+    """Return the GPUs of several choices as one."""
+    return _chosen(dict.fromkeys(gpu for choice in choices for gpu in choice.gpus), why)

@@ -1,4 +1,4 @@
-"""The NVIDIA GPUs of this machine as NVML shows them to the host: which there are, and who uses their memory.
+"""The NVIDIA GPUs of this machine as NVML shows them to the host: which there are, who uses them, how warm they are.
 
 NVML shows all GPUs and all processes of the host, whatever CUDA_VISIBLE_DEVICES says, and opens no CUDA context.
 What it does not answer is None with a sentence that says so; no driver means no GPUs.
@@ -107,6 +107,24 @@ def memory(uuids: Iterable[str]) -> list[GpuMemory]:
     if nvml is None:
         return [GpuMemory(uuid, problems=(problem or "no NVIDIA driver",)) for uuid in uuids]
     return [_memory(nvml, uuid) for uuid in uuids]
+
+
+def temperatures_c(uuids: Iterable[str]) -> dict[str, float]:
+    """Return the temperature of those of these GPUs that tell it, in degrees Celsius."""
+    nvml, _ = _driver()
+    if nvml is None:
+        return {}
+    found = {uuid: _temperature_c(nvml, uuid) for uuid in uuids}
+    return {uuid: celsius for uuid, celsius in found.items() if celsius is not None}
+
+
+def _temperature_c(nvml: Any, uuid: str) -> float | None:
+    device = _Questions(uuid)
+    handle = device.ask(nvml.nvmlDeviceGetHandleByUUID, uuid)
+    if handle is None:
+        return None
+    celsius = device.ask(nvml.nvmlDeviceGetTemperature, handle, nvml.NVML_TEMPERATURE_GPU)
+    return None if celsius is None else float(celsius)
 
 
 def _memory(nvml: Any, uuid: str) -> GpuMemory:

@@ -148,6 +148,16 @@ class _Worker:
             for line in conversation:
                 yield REPLY.validate_json(line)
 
+    def pids(self) -> set[int]:
+        """See `Worker`."""
+        import psutil  # noqa: PLC0415 - not to collect
+
+        try:
+            server = psutil.Process(self._process.pid)
+            return {server.pid, *(process.pid for process in server.children(recursive=True))}
+        except psutil.NoSuchProcess:
+            return set()
+
     def post_mortem(self, error: ConnectionError) -> Failure:
         """See `Worker`."""
         with contextlib.suppress(subprocess.TimeoutExpired):

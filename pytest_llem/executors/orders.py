@@ -39,6 +39,7 @@ class OrderBook:
         rootdir: where relative paths of models, datasets and prompts begin.
         backends: the specs by name.
         place: where a worker finds a folder or file of this host.
+        devices: which GPUs a configuration has; None: all of its service.
     """
 
     def __init__(
@@ -47,8 +48,10 @@ class OrderBook:
         rootdir: Path,
         backends: Mapping[str, BackendSpec],
         place: Callable[[Path], str] = str,
+        devices: Callable[[Configuration], tuple[str, ...] | None] = lambda _: None,
     ) -> None:
         self._place = place
+        self._devices = devices
         self._campaign = campaign
         self._rootdir = rootdir
         self._backends = backends
@@ -74,6 +77,7 @@ class OrderBook:
             model=supplies.model.folder if supplies.model else self._model(wanted),
             model_files=_architecture(folder) if (folder := self._described_folder(wanted)) else None,
             configuration=wanted,
+            devices=self._devices(wanted),
             prompts=supplies.texts
             if wanted.prompts_file is None
             else _texts(self._rootdir / wanted.prompts_file),

@@ -39,6 +39,9 @@ class Worker(Protocol):
     def alive(self) -> bool:
         """Whether it still runs, as far as can be told without asking it."""
 
+    def pids(self) -> set[int]:
+        """Return its process ids and those of all that it started, as the host counts them; none if it is gone."""
+
     def ask(self, request: AnyRequest, *, silence_s: float | None = None) -> Generator[Any]:
         """Yield the replies to a request; leaving the loop early cancels it.
 
@@ -145,6 +148,10 @@ class ServiceExecutor(ABC):
         worker = self._workers.get(backend)
         welcome = self._hello(worker) if worker is not None and worker.alive else None
         return set(welcome.engine_pids) if welcome else set()
+
+    def pids(self) -> set[int]:
+        """See `Executor`."""
+        return {pid for worker in list(self._workers.values()) for pid in worker.pids()}
 
     def active(self) -> list[str]:
         """See `Executor`."""

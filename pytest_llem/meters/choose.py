@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pytest_llem.meters import amd, estimate, nvml, power, rapl
 from pytest_llem.meters.base import Meter, Reading, Sample
+from pytest_llem.meters.excess import mean_power_w
+from pytest_llem.meters.part import PartOfMeter
 from pytest_llem.meters.sums import DOMAINS, with_sums
-from pytest_llem.records import Quantity, unavailable
+from pytest_llem.records import MEASURED_ENERGY, Quantity, unavailable
 
 POWERCAP_ROOT_VARIABLE = "LLEM_POWERCAP_ROOT"
 """Where RAPL is read; containers set it to /host/powercap, since newer engines mask the original."""
@@ -65,6 +67,20 @@ class Meters:
     def __init__(self, meters: Iterable[Meter]) -> None:
         self._meters = tuple(meters)
 
+    def of(self, devices: Collection[str] | None) -> Meters:
+        """Return these meters without the GPUs that are not named by their UUID; None: these."""
+        return self if devices is None else Meters(PartOfMeter(meter, devices) for meter in self._meters)
+
+    @property
+    def have_instruments(self) -> bool:
+        """Whether one of them measures something, and does not only model it."""
+        return any(meter.source in MEASURED_ENERGY and meter.read().energy_j for meter in self._meters)
+
+    def domains(self) -> set[str]:
+        """Return what `between` and `power_w` have: all domains of the meters, and the sums."""
+        reading = self.read()
+        return set(self.between(reading, reading))
+
     def read(self, *, at_tick: bool = False) -> Readings:
         """Read every meter; those that wait for a tick come first, so that all end within milliseconds."""
         return tuple(meter.read(at_tick=at_tick) for meter in self._meters)
@@ -95,7 +111,7 @@ class Meters:
         """Return the mean power in W of the same domains as `between`, each over its own time."""
         lasts_s = {domain: end_s - begin_s for domain, (begin_s, end_s) in times_s(begin, end).items()}
         found = self._found(begin, end)
-        return with_sums({domain: _rate(energy, lasts_s[domain]) for domain, energy in found.items()}, "W")
+        return with_sums(mean_power_w(found, lasts_s), "W")
 
     def idle_power_w(
         self, duration_s: float, wait: Callable[[float], object] = time.sleep
@@ -138,12 +154,3 @@ def times_s(begin: Readings, end: Readings) -> dict[str, tuple[float, float]]:
         for first, last in zip(begin, end, strict=True)
         for domain in (*first.energy_j, *first.errors)
     }
-
-
-def _rate(energy: Quantity, seconds: float) -> Quantity:
-    if energy.value is None:
-        return energy.model_copy(update={"unit": "W"})
-    resolution_w = None if energy.resolution is None else energy.resolution / seconds
-    return energy.model_copy(
-        update={"value": energy.value / seconds, "unit": "W", "resolution": resolution_w}
-    )

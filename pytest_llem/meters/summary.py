@@ -73,6 +73,20 @@ def summarize(samples: Iterable[Sample], windows: Mapping[str, tuple[float, floa
     }
 
 
+def peak_power_w(samples: Iterable[Sample], domains: Iterable[str]) -> float | None:
+    """Return the highest power of all devices among `domains` together; None unless each of them has told one."""
+    devices = [domain for domain in domains if domain.startswith("gpu:")]
+    now_w: dict[str, float] = {}
+    peak_w: float | None = None
+    for sample in samples:
+        power_w = sample.average_power_w if sample.instant_power_w is None else sample.instant_power_w
+        if sample.domain in devices and power_w is not None:
+            now_w[sample.domain] = power_w
+            if len(now_w) == len(devices):
+                peak_w = max(sum(now_w.values()), peak_w or 0.0)
+    return peak_w
+
+
 def held(samples: Iterable[Sample], begin_s: float, end_s: float) -> Iterator[Held]:
     """Yield the samples of one domain that hold inside a window, each with its time there in s."""
     last: Sample | None = None

@@ -64,7 +64,9 @@ class Trace:
         self._thread.start()
 
     def stop(self) -> None:
-        """Take a last sample and close the file."""
+        """Take a last sample and close the file; a second call does nothing."""
+        if self._stopped.is_set():
+            return
         self._stopped.set()
         if self._thread.ident is not None:
             self._thread.join()

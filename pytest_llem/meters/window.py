@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pytest_llem.meters.base import COUNTER_RESET
+from pytest_llem.meters.base import COUNTER_RESET, Sample
 from pytest_llem.meters.choose import Meters, Readings, times_s
-from pytest_llem.meters.summary import Summary, summarize
+from pytest_llem.meters.summary import Summary, peak_power_w, summarize
 from pytest_llem.meters.trace import TRACE_INCOMPLETE, Trace
 from pytest_llem.records import Quantity
 
@@ -28,12 +28,14 @@ class Window:
         flags: words for what a reader should know, in alphabetical order.
         summaries: by device; empty without a trace.
         counter_integral_ratio: by device that has both, energy by its counter / energy by its power.
+        power_peak_w: the highest power of all devices together; None without a trace of all of them.
     """
 
     energy_j: dict[str, Quantity]
     flags: tuple[str, ...]
     summaries: dict[str, Summary] = field(default_factory=dict)
     counter_integral_ratio: dict[str, float] = field(default_factory=dict)
+    power_peak_w: float | None = None
 
 
 def judge(meters: Meters, begin: Readings, end: Readings, trace: Trace | None = None) -> Window:
@@ -48,7 +50,8 @@ def judge(meters: Meters, begin: Readings, end: Readings, trace: Trace | None = 
         trace: one that ran all the time between, or None.
     """
     times = times_s(begin, end)
-    summaries = _summaries(trace, times) if trace else {}
+    samples = _samples(trace, times) if trace and times else []
+    summaries = summarize(samples, times)
     fell = {domain: summary for domain, summary in summaries.items() if COUNTER_RESET in summary.flags}
     reason = "the energy counter fell inside the window: it was reset"
     energy_j = meters.between(begin, end, refused=dict.fromkeys(fell, reason))
@@ -61,7 +64,7 @@ def judge(meters: Meters, begin: Readings, end: Readings, trace: Trace | None = 
         flags.add(COUNTER_INTEGRAL_DISAGREE)
     if trace and trace.problem:
         flags.add(TRACE_INCOMPLETE)
-    return Window(energy_j, tuple(sorted(flags)), summaries, ratios)
+    return Window(energy_j, tuple(sorted(flags)), summaries, ratios, peak_power_w(samples, times))
 
 
 def edge_idle_s(begin: Readings, end: Readings, work_begin_s: float, work_end_s: float) -> dict[str, float]:
@@ -79,11 +82,9 @@ def edge_idle_s(begin: Readings, end: Readings, work_begin_s: float, work_end_s:
     }
 
 
-def _summaries(trace: Trace, times: Mapping[str, tuple[float, float]]) -> dict[str, Summary]:
-    if not times:
-        return {}
+def _samples(trace: Trace, times: Mapping[str, tuple[float, float]]) -> list[Sample]:
     begins_s, ends_s = zip(*times.values(), strict=True)
-    return summarize(trace.between(min(begins_s), max(ends_s)), times)
+    return list(trace.between(min(begins_s), max(ends_s)))
 
 
 def _ratios(energy_j: Mapping[str, Quantity], summaries: Mapping[str, Summary]) -> dict[str, float]:

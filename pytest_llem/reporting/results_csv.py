@@ -8,7 +8,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from pytest_llem.records import METRICS, Launch, Measurement, Quantity, Result, WarmupReport
+from pytest_llem.records import METRICS, Launch, LoadReport, Measurement, Quantity, Result, WarmupReport
+from pytest_llem.reporting import device_columns
 from pytest_llem.reporting.cells import Cells, Row, as_line, as_page, cells, columns_of, listed
 from pytest_llem.state.results import atomic_write, storage
 
@@ -27,6 +28,7 @@ _COUNTED = (
     "padding_tokens",
     "output_tokens",
     "mean_running_batch",
+    "full_batch_share",
     "preemptions",
     "prompt_sha256",
 )
@@ -44,10 +46,13 @@ def experiment_row(result: Result, axes: Iterable[str] = ()) -> Row:
         **_launch(result, found.launch if found else None),
         **_warmup(found.warmup if found else None),
         **{name: getattr(found, name, None) for name in _COUNTED},
+        **_load(found.load if found else None),
         **_energies(found),
         **_metrics(found),
+        **device_columns.row(found),
         "executor": result.executor,
         "environment_hash": result.environment_hash,
+        "trace": result.trace,
         "tool_version": result.tool_version,
         **_devices(found),
     }
@@ -106,6 +111,10 @@ def _warmup(warmup: WarmupReport | None) -> Row:
         "warmup_s": warmup.seconds if warmup else None,
         "warmup_converged": warmup.converged if warmup else None,
     }
+
+
+def _load(load: LoadReport | None) -> Row:
+    return {name: getattr(load, name, None) for name in LoadReport.model_fields}
 
 
 def _energies(found: Measurement | None) -> Row:

@@ -109,7 +109,7 @@ def _verdicts(summary: Summary) -> Iterator[str]:
 
 
 def health(tally: HealthTally) -> list[str]:
-    """Return what happened to the services, in one line; nothing where nobody looked and nothing happened."""
+    """Return what happened to the services, and who else was on the GPUs; nothing where there is nothing to tell."""
     parts = [counted(tally.checks, "check")] if tally.checks else []
     parts += [
         f"{counted(count, 'restart')} of {backend}" for backend, count in sorted(tally.restarts.items())
@@ -122,7 +122,10 @@ def health(tally: HealthTally) -> list[str]:
         f"{backend} unhealthy since cycle {lost.cycle}: {lost.problem}"
         for backend, lost in sorted(tally.unhealthy.items())
     ]
-    return [f"health: {', '.join(parts)}"] if parts else []
+    lines = [f"health: {', '.join(parts)}"] if parts else []
+    if tally.residents:
+        lines.append(f"residents, part of every number: {'; '.join(tally.residents)}")
+    return lines
 
 
 def failures(failed: Sequence[Result], *, rerun: Callable[[Result], str], limit: int = 20) -> list[str]:

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from pytest_llem import __version__
 from pytest_llem.campaign.schedule import Experiment
-from pytest_llem.records import Failure, Measurement, Result
-from pytest_llem.state.results import atomic_write
+from pytest_llem.records import Failure, Isolation, Measurement, Result, ThermalGap
+from pytest_llem.state import traces
+from pytest_llem.state.results import StorageError, atomic_write
 from pytest_llem.state.run import Run
 
 
-class Circumstances(NamedTuple):
+@dataclass(slots=True)
+class Circumstances:
     """Under what an experiment ran.
 
     Attributes:
         gap_s: really waited before it.
         service_start_s: how long its service took to come up for it; None if it was up.
         environment_hash: key in environment.json; None if it did not get as far as a service.
+        thermal_gap: how the GPUs cooled down in the gap; None where it was a fixed time.
+        isolation: who else used the devices; None if it did not get as far as a service.
     """
 
-    gap_s: float
-    service_start_s: float | None
-    environment_hash: str | None
+    gap_s: float = 0.0
+    service_start_s: float | None = None
+    environment_hash: str | None = None
+    thermal_gap: ThermalGap | None = None
+    isolation: Isolation | None = None
 
 
 class Attempt:
@@ -46,15 +52,29 @@ class Attempt:
         self._number = run.begin(experiment.id, point.spec_hash, experiment.cycle)
 
     def finish(
-        self, measurement: Measurement | None, failure: Failure | None, log: str, found: Circumstances
+        self,
+        measurement: Measurement | None,
+        failure: Failure | None,
+        found: Circumstances,
+        *,
+        trace: bytes | None,
+        log: str,
     ) -> Result:
-        """Put result and log on disk and return the result: what is measured is there before anyone is told.
+        """Put result, trace and log on disk and return the result: what is measured is there before anyone is told.
 
         Raises:
             StorageError: the disk refuses.
         """
-        result = self._result(measurement, failure, found)
-        path = self._run.record(result)
+        path = self._run.results.path_of(self._experiment.id, self._number)
+        traced, problem = None, None
+        try:
+            traced = traces.write(path, trace).name if trace else None
+        except StorageError as error:  # there may still be room for the result, which is worth more
+            problem = error
+        result = self._result(measurement, failure, found).model_copy(update={"trace": traced})
+        self._run.record(result)
+        if problem:
+            raise problem
         if log:
             atomic_write(path.with_suffix(".log"), log.encode())
         return result
@@ -82,7 +102,9 @@ class Attempt:
             started_at=self._started_at,
             completed_at=datetime.now(UTC),
             gap_s=found.gap_s,
+            thermal_gap=found.thermal_gap,
             service_start_s=found.service_start_s,
+            isolation=found.isolation,
             configuration=point.configuration,
             measurement=measurement,
             failure=failure,

@@ -1,4 +1,4 @@
-"""What the journals of a run say of its services: how often they were looked at and restarted, and which are lost."""
+"""What the journals of a run say of its services and GPUs: checks, restarts, services that are lost, residents."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ class HealthTally:
         unhealthy: by backend, those that are given up; a new session begins without any.
         memory_not_freed: ends of an engine after which its GPU memory was not free in time.
         unavailable_s: time lost in waiting for a Docker engine or host.
+        residents: who used the GPUs before a session began, in words.
     """
 
     checks: int = 0
@@ -37,6 +38,7 @@ class HealthTally:
     unhealthy: dict[str, Unhealthy] = field(default_factory=dict)
     memory_not_freed: int = 0
     unavailable_s: float = 0.0
+    residents: list[str] = field(default_factory=list)
 
     def apply(self, event: Mapping[str, Any]) -> None:
         """Take in one event; those that are not about health change nothing.
@@ -60,3 +62,5 @@ class HealthTally:
                 self.memory_not_freed += 1
             case "unavailable":
                 self.unavailable_s += event["waited_s"]
+            case "residents":
+                self.residents += [one for one in event["processes"] if one not in self.residents]

@@ -14,6 +14,7 @@ import re
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import Any
 
@@ -82,12 +83,19 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> None:
     Raises:
         StorageError: the data is not (durably) there; no temporary file is left.
     """
+    with atomic_file(path) as file:
+        file.writelines([data] if isinstance(data, bytes) else data)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BufferedWriter]:
+    """Give a file to write that becomes `path` when the block ends well; see `atomic_write`."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     with storage(path):
         make_folder(path.parent)
         try:
             with temporary.open("xb") as file:
-                file.writelines([data] if isinstance(data, bytes) else data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(path)

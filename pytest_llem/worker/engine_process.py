@@ -1,7 +1,10 @@
 """The engine process: one a launch, from load to exit.
 
-It obeys the server over a pipe. Server to engine: a `Job` (serve an experiment), `GO` (the meters have been read,
-begin) or end of file (exit). Engine to server: `Message`s.
+It obeys the server over a pipe. Server to engine: a `Job` (serve an experiment), an `Edge` (the meters have been
+read) or end of file (exit). Engine to server: `Message`s.
+
+The window of a job has two edges. For each the engine says that it is there (`ready`, `closing`), the server reads
+its meters and answers with an `Edge`. Meanwhile an engine that serves batches rests; one under load goes on.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pytest_llem.backends.base import Engine, EngineError, PassReport
+from pytest_llem.backends.base import Engine, EngineError
 from pytest_llem.records import Configuration, WarmupReport
+from pytest_llem.worker.load import LoadLoop, arrivals, scheduler_of
 from pytest_llem.worker.protocol import WarmupPolicy
 from pytest_llem.worker.serving import PromptSource, Serving, warm_up
+from pytest_llem.worker.tally import Tally, of_load, of_passes
 from pytest_llem.worker.workload import prompts_sha256
 
 BEAT_S = 1.0
@@ -32,9 +37,7 @@ BEAT_S = 1.0
 PR_SET_PDEATHSIG = 1
 """`prctl(2)`: the signal that the kernel sends when the parent is gone."""
 
-GO = "go"
-
-Kind = Literal["started", "loaded", "beat", "phase", "ready", "served", "error"]
+Kind = Literal["started", "loaded", "beat", "phase", "ready", "closing", "served", "error"]
 
 
 class Message(NamedTuple):
@@ -43,6 +46,12 @@ class Message(NamedTuple):
     kind: Kind
     at_s: float
     body: Any = None
+
+
+class Edge(NamedTuple):
+    """From the server to the engine: the meters were read at `at_s` (`time.monotonic()`), go on."""
+
+    at_s: float
 
 
 class Problem(NamedTuple):
@@ -66,10 +75,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What the window was made of."""
+    """What came of a job."""
 
     warmup: WarmupReport | None
-    passes: list[PassReport]
+    tally: Tally
     prompt_sha256: str
     effective: dict[str, Any]
     memory_peak_bytes: int | None
@@ -77,12 +86,13 @@ class Served:
 
 @dataclass(frozen=True, slots=True)
 class LaunchOrder:
-    """What an engine process needs to come up."""
+    """What an engine process needs to come up; `devices` are the GPUs that it sees, None: all of the service."""
 
     engine: str
     model: str
     configuration: Configuration
     log_path: str
+    devices: tuple[str, ...] | None
 
 
 class Port:
@@ -107,10 +117,21 @@ class Port:
         """Wait for the server's next word; the end of the pipe ends the process."""
         return self._connection.recv()
 
+    def heard(self) -> bool:
+        """Return whether the server has said something."""
+        return self._connection.poll()
+
+    def edge_s(self) -> float:
+        """Wait until the meters have been read, and return when that was."""
+        edge: Edge = self.receive()
+        return edge.at_s
+
 
 def main(order: LaunchOrder, connection: Connection, lifeline: Connection) -> None:
     """Load the engine and serve jobs until the server closes the pipe. Target of the launched process."""
     _send_output_to(order.log_path)
+    if order.devices is not None:  # CUDA reads it when it comes up, so not in the forkserver
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(order.devices)
     die_with(lifeline)
     be_first_out_of_memory()
     port = Port(connection)
@@ -138,23 +159,50 @@ def _serve(engine: Engine, job: Job, port: Port) -> None:
     port.send("phase", "warm-up")
     report = warm_up(serving, job.configuration.warmup, job.warmup)
     first = prompts.for_pass("window", 0)
+    offline = job.configuration.load.mode == "batch"
+    tally = _serve_passes(engine, serving, job, port) if offline else _serve_load(engine, prompts, job, port)
+    served = Served(
+        warmup=report,
+        tally=tally,
+        prompt_sha256=prompts_sha256(first),
+        effective=engine.effective(),
+        memory_peak_bytes=engine.memory_peak_bytes(),
+    )
+    port.send("served", served)
+
+
+def _serve_passes(engine: Engine, serving: Serving, job: Job, port: Port) -> Tally:
+    """Serve whole passes between the edges."""
     port.send("ready")
-    if port.receive() != GO:
-        raise EOFError
+    port.edge_s()
     passes = serving.run_window(job.window_s, job.window_passes)
     engine.drain()
-    port.send(
-        "served",
-        None
-        if not passes
-        else Served(
-            warmup=report,
-            passes=passes,
-            prompt_sha256=prompts_sha256(first),
-            effective=engine.effective(),
-            memory_peak_bytes=engine.memory_peak_bytes(),
-        ),
+    port.send("closing")
+    port.edge_s()
+    return of_passes(passes, engine.batch_limit(job.configuration))
+
+
+def _serve_load(engine: Engine, prompts: PromptSource, job: Job, port: Port) -> Tally:
+    """Serve requests as they arrive, without a pause at the edges."""
+    wanted = job.configuration
+    loop = LoadLoop(
+        scheduler_of(engine),
+        arrivals(wanted.load, wanted.random_seed),
+        prompts.one_by_one("window"),
+        wanted,
+        port.beat,
     )
+    loop.run_until(lambda: loop.settled(job.window_s))
+    port.send("ready")
+    loop.run_until(port.heard)
+    begin_s = port.edge_s()
+    loop.run_until(lambda: loop.served(begin_s, wanted.load.requests, job.window_s))
+    port.send("closing")
+    loop.run_until(port.heard)
+    end_s = port.edge_s()
+    arrived = loop.end()
+    engine.drain()
+    return of_load(arrived, begin_s, end_s, engine.batch_limit(wanted))
 
 
 def _kind_of(error: Exception) -> Literal["oom", "invalid_config", "engine"]:

@@ -111,7 +111,7 @@ class EngineLaunch:
             left_s = min(patience.deadline_s, heard_s + patience.silence_s) - time.monotonic()
             ready = wait([self._connection, self._process.sentinel, client], max(left_s, 0))
             if client in ready:
-                raise ExperimentEnded("cancelled", "the session that asked for it is gone")
+                raise _cancelled()
             if self._connection in ready:
                 message = self._receive()
                 heard_s = time.monotonic()
@@ -123,6 +123,18 @@ class EngineLaunch:
                 raise self._death()
             elif left_s <= 0:
                 raise self._too_slow(kind, patience)
+
+    def rest(self, seconds: float, client: socket.socket) -> None:
+        """Let time pass while the engine waits for its next job.
+
+        Raises:
+            ExperimentEnded: the engine died, or nobody wants the answer.
+        """
+        ready = wait([self._process.sentinel, client], seconds)
+        if client in ready:
+            raise _cancelled()
+        if ready:
+            raise self._death()
 
     def _receive(self) -> Message:
         try:
@@ -181,6 +193,20 @@ class EngineLaunch:
         psutil.wait_procs(family, timeout=END_GRACE_S)
         self._lifeline.close()
         self._log.unlink(missing_ok=True)
+
+
+def rest(seconds: float, client: socket.socket) -> None:
+    """Let time pass while there is no engine.
+
+    Raises:
+        ExperimentEnded: nobody wants the answer.
+    """
+    if wait([client], seconds):
+        raise _cancelled()
+
+
+def _cancelled() -> ExperimentEnded:
+    return ExperimentEnded("cancelled", "the session that asked for it is gone")
 
 
 def _descendants(pid: int) -> list[psutil.Process]:

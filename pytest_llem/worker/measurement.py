@@ -1,4 +1,4 @@
-"""One experiment, server side: launch if needed, warm-up, meters around the window, the measurement.
+"""One experiment, server side: launch if needed, loaded idle, warm-up, meters around the window, the measurement.
 
 The engine says when it begins and ends; the server reads the meters, so that no instrument runs in the process
 that is measured.
@@ -12,18 +12,31 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import NamedTuple
 
-from pytest_llem.meters.choose import Meters, open_meters
-from pytest_llem.records import Launch, Measurement, Quantity
-from pytest_llem.worker import flops, metrics
-from pytest_llem.worker.engine_process import GO, Job, LaunchOrder, Served
+from pytest_llem.meters.choose import Meters, Readings, open_meters
+from pytest_llem.meters.trace import Trace
+from pytest_llem.meters.window import judge
+from pytest_llem.records import Launch
+from pytest_llem.worker.assembly import assemble
+from pytest_llem.worker.energy import Metered
+from pytest_llem.worker.engine_process import Edge, Job, LaunchOrder, Served
 from pytest_llem.worker.forking import Choice
-from pytest_llem.worker.launch import EngineLaunch, ExperimentEnded, Patience
+from pytest_llem.worker.idle import IdlePowers
+from pytest_llem.worker.launch import EngineLaunch, ExperimentEnded, Patience, rest
 from pytest_llem.worker.protocol import Answer, Order
+from pytest_llem.worker.tracing import compressed, tracing
 
 LOG_TAIL_LINES = 20
 
 OnPhase = Callable[[str], None]
+
+
+class Asker(NamedTuple):
+    """Who wants an order carried out: a socket that closes when it is gone, and how it is told of phases."""
+
+    client: socket.socket
+    on_phase: OnPhase
 
 
 class Bench:
@@ -41,24 +54,29 @@ class Bench:
         self._loaded: Launch | None = None
         self._launches = 0
         self.meters = Meters(open_meters(devices=visible_devices(), engine_pids=self._engine_pid))
+        self._metered = self.meters
         self._at_order = self.meters.read()
 
     def carry_out(self, order: Order, client: socket.socket, on_phase: OnPhase) -> Answer:
         """Return the measurement, or the failure that ended the experiment; a failed launch is not used again."""
+        self._metered = self.meters.of(order.devices)
+        asker = Asker(client, on_phase)
+        idle = IdlePowers(self._metered, order.configuration.baseline, order.idle, on_phase)
         log_offset = 0
         try:
-            launch = self._live_launch(order)
+            launch = self._live_launch(order, idle, asker)
             log_offset = launch.log_size() if launch.served else 0
-            measurement = self._measure(order, launch, client, on_phase)
+            answer = self._measure(order, launch, idle, asker)
         except ExperimentEnded as ended:
             log = self._launch.log_since(log_offset) if self._launch else ""
             self.end_launch(grace_s=0)
             tail = "\n".join(log.splitlines()[-LOG_TAIL_LINES:])
-            return Answer(failure=ended.failure(tail), log=log)
+            return Answer(failure=ended.failure(tail), idle=tuple(idle.measured), log=log)
         except BaseException:
             self.end_launch(grace_s=0)
             raise
-        return Answer(measurement=measurement, log=launch.log_since(log_offset))
+        log = launch.log_since(log_offset)
+        return answer.model_copy(update={"idle": tuple(idle.measured), "log": log})
 
     def end_launch(self, *, grace_s: float = 5.0) -> None:
         """End the live engine process, if any, and return when it and its memory are gone."""
@@ -80,16 +98,22 @@ class Bench:
         launch = self._launch
         return [launch.pid] if launch is not None else []
 
-    def _live_launch(self, order: Order) -> EngineLaunch:
-        """Return the launch that the order asks for; another one is ended first: a slot holds one engine."""
+    def _live_launch(self, order: Order, idle: IdlePowers, asker: Asker) -> EngineLaunch:
+        """Return the launch that the order asks for; another one is ended first: a slot holds one engine.
+
+        Between the two the machine is bare.
+        """
         launch = self._launch
         if launch is not None and launch.alive and launch.name == order.launch:
             return launch
         self.end_launch()
+        idle.ensure("bare", lambda seconds: rest(seconds, asker.client))
         self._launches += 1
         log_path = self._folder / f"launch-{self._launches}.log"
-        what = LaunchOrder(order.engine, self._model(order), order.configuration, str(log_path))
-        self._at_order = self.meters.read()
+        what = LaunchOrder(
+            order.engine, self._model(order), order.configuration, str(log_path), order.devices
+        )
+        self._at_order = self._metered.read()
         self._launch = EngineLaunch(order.launch, order.engine_key, what, self._start)
         return self._launch
 
@@ -104,16 +128,16 @@ class Bench:
             (folder / Path(name).name).write_text(text, encoding="utf-8")
         return str(folder)
 
-    def _measure(
-        self, order: Order, launch: EngineLaunch, client: socket.socket, on_phase: OnPhase
-    ) -> Measurement | None:
+    def _measure(self, order: Order, launch: EngineLaunch, idle: IdlePowers, asker: Asker) -> Answer:
         cold = launch.served == 0
         launch.served += 1
         if cold:
-            on_phase("loading")
-            self._loaded = self._load(order, launch, client)
+            asker.on_phase("loading")
+            self._loaded = self._load(order, launch, asker.client)
         assert self._loaded is not None
         loaded = self._loaded.model_copy(update={"warm": not cold})
+        if order.measured:
+            idle.ensure("loaded", lambda seconds: launch.rest(seconds, asker.client))
         launch.send(
             Job(
                 configuration=order.configuration,
@@ -124,14 +148,23 @@ class Bench:
                 measured=order.measured,
             )
         )
-        return self._window(order, launch, client, on_phase, loaded)
+        if not order.measured:
+            launch.expect("served", _patience(order), asker.client)
+            return Answer()
+        wanted = order.configuration.timeseries
+        with tracing(self._metered, wanted, self._folder) as trace:
+            served, metered = self._window(order, launch, idle, trace, asker)
+            return Answer(
+                measurement=assemble(order, served, loaded, metered),
+                trace=compressed(trace) if trace and wanted.save else None,
+            )
 
     def _load(self, order: Order, launch: EngineLaunch, client: socket.socket) -> Launch:
         patience = Patience(launch.ordered_s + order.timeouts.start_s, order.timeouts.start_s)
         started = launch.expect("started", patience, client)
-        at_start = self.meters.read()
+        at_start = self._metered.read()
         loaded = launch.expect("loaded", patience, client)
-        at_end = self.meters.read()
+        at_end = self._metered.read()
         return Launch(
             id=launch.name,
             engine_key=launch.engine_key,
@@ -139,26 +172,36 @@ class Bench:
             start_method=launch.start_method,
             start_s=started.at_s - launch.ordered_s,
             load_s=loaded.at_s - started.at_s,
-            start_energy_j=self.meters.between(self._at_order, at_start)["total"],
-            load_energy_j=self.meters.between(at_start, at_end)["total"],
-            cold_start_energy_j=self.meters.between(self._at_order, at_end)["total"],
+            start_energy_j=self._metered.between(self._at_order, at_start)["total"],
+            load_energy_j=self._metered.between(at_start, at_end)["total"],
+            cold_start_energy_j=self._metered.between(self._at_order, at_end)["total"],
         )
 
     def _window(
-        self, order: Order, launch: EngineLaunch, client: socket.socket, on_phase: OnPhase, loaded: Launch
-    ) -> Measurement | None:
-        patience = Patience(time.monotonic() + order.timeouts.run_s, order.timeouts.silence_s)
-        if not order.measured:
-            launch.expect("served", patience, client)
-            return None
-        launch.expect("ready", patience, client, on_phase)
-        on_phase("window")
-        before = self.meters.read(at_tick=True)
-        launch.send(GO)
-        served: Served = launch.expect("served", patience, client).body
-        after = self.meters.read(at_tick=True)
-        energy_j = self.meters.between(before, after)
-        return assemble(order, served, loaded, energy_j, energy_window_s=after[0].at_s - before[0].at_s)
+        self, order: Order, launch: EngineLaunch, idle: IdlePowers, trace: Trace | None, asker: Asker
+    ) -> tuple[Served, Metered]:
+        """Wait for the end of the warm-up, have the window served, and read the meters around it."""
+        patience = _patience(order)
+        launch.expect("ready", patience, asker.client, asker.on_phase)
+        asker.on_phase("window")
+        begin = self._edge(launch)
+        launch.expect("closing", patience, asker.client)
+        end = self._edge(launch)
+        served: Served = launch.expect("served", patience, asker.client).body
+        if trace:
+            trace.stop()
+        window = judge(self._metered, begin, end, trace)
+        return served, Metered(begin, end, window, traced=trace is not None, idle=idle)
+
+    def _edge(self, launch: EngineLaunch) -> Readings:
+        """Read the meters and tell the engine when that was."""
+        readings = self._metered.read(at_tick=True)
+        launch.send(Edge(readings[0].at_s))
+        return readings
+
+
+def _patience(order: Order) -> Patience:
+    return Patience(time.monotonic() + order.timeouts.run_s, order.timeouts.silence_s)
 
 
 def visible_devices() -> list[str] | None:
@@ -168,61 +211,3 @@ def visible_devices() -> list[str] | None:
     """
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     return None if named is None else [name.strip() for name in named.split(",") if name.strip()]
-
-
-def assemble(
-    order: Order, served: Served, launch: Launch, energy_j: dict[str, Quantity], *, energy_window_s: float
-) -> Measurement:
-    """Make the measurement of what was served and read: energy, tokens and time of one window."""
-    requests = [request for report in served.passes for request in report.requests]
-    begin_s, end_s = metrics.window_of(served.passes)
-    window_s = end_s - begin_s
-    preemptions = [report.preemptions for report in served.passes if report.preemptions is not None]
-    return Measurement(
-        launch=launch,
-        warmup=served.warmup,
-        window_s=window_s,
-        energy_window_s=energy_window_s,
-        passes=len(served.passes),
-        requests=len(requests),
-        prompt_tokens=sum(r.prompt_tokens for r in requests),
-        cached_tokens=sum(r.cached_tokens for r in requests),
-        padding_tokens=sum(report.padding_tokens for report in served.passes),
-        output_tokens=sum(r.output_tokens for r in requests),
-        mean_running_batch=metrics.mean_running_batch(served.passes),
-        preemptions=sum(preemptions) if preemptions else None,
-        prompt_sha256=served.prompt_sha256,
-        energy_j=energy_j,
-        metrics=metrics.merged(
-            metrics.energy(energy_j["total"], requests, energy_window_s),
-            metrics.throughput(requests, window_s),
-            metrics.latency(requests),
-            _of_launch(launch),
-            flops.of_window(order, requests),
-            {
-                "memory_peak_bytes": metrics.known(
-                    "memory_peak_bytes", served.memory_peak_bytes, "system", "the engine does not report it"
-                )
-            },
-        ),
-        effective=served.effective,
-        flags=_flags(served),
-    )
-
-
-def _of_launch(launch: Launch) -> dict[str, Quantity]:
-    """Return load and cold-start metrics; a warm experiment paid for neither."""
-    if launch.warm:
-        return {}
-    cold_start_s = launch.start_s + launch.load_s
-    return {
-        "model_load_time_s": metrics.known("model_load_time_s", launch.load_s, "clock", ""),
-        "model_load_energy_j": launch.load_energy_j,
-        "cold_start_time_s": metrics.known("cold_start_time_s", cold_start_s, "clock", ""),
-        "cold_start_energy_j": launch.cold_start_energy_j,
-    }
-
-
-def _flags(served: Served) -> tuple[str, ...]:
-    not_converged = served.warmup is not None and served.warmup.converged is False
-    return ("warmup_not_converged",) if not_converged else ()

@@ -4,55 +4,49 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
-from pytest_llem.backends.base import PassReport, Request
+from pytest_llem.backends.base import Request
 from pytest_llem.records import METRICS, Quantity, Source, unavailable
+from pytest_llem.worker.tally import Tally
 
 PERCENTILES = (50, 90, 99)
 
-
-def window_of(passes: Sequence[PassReport]) -> tuple[float, float]:
-    """Return the first submission and the last completion, `time.monotonic()` seconds."""
-    requests = [request for report in passes for request in report.requests]
-    return min(r.submitted_s for r in requests), max(r.completed_s for r in requests)
+_WHY_NOT = {"itl_ms": "times of single tokens need streaming: true and answers of two tokens or more"}
 
 
-def mean_running_batch(passes: Sequence[PassReport]) -> float:
-    """Return the time-weighted number of requests in the engine over the window."""
-    begin_s, end_s = window_of(passes)
-    occupied_s = sum(r.completed_s - r.submitted_s for report in passes for r in report.requests)
-    return occupied_s / (end_s - begin_s)
-
-
-def throughput(requests: Sequence[Request], window_s: float) -> dict[str, Quantity]:
+def throughput(tally: Tally) -> dict[str, Quantity]:
     """Return tokens and requests per second of the window."""
-    output = sum(r.output_tokens for r in requests)
-    prompt = sum(r.prompt_tokens for r in requests)
     counts = {
-        "output_tokens_per_second": output,
-        "total_tokens_per_second": output + prompt,
-        "requests_per_second": len(requests),
+        "output_tokens_per_second": tally.output_tokens,
+        "total_tokens_per_second": tally.output_tokens + tally.prompt_tokens,
+        "requests_per_second": len(tally.requests),
     }
-    return {name: _known(name, count / window_s, "clock") for name, count in counts.items()}
+    return {name: _known(name, count / tally.window_s, "clock") for name, count in counts.items()}
 
 
-def energy(total_j: Quantity, requests: Sequence[Request], window_s: float) -> dict[str, Quantity]:
-    """Return the gross energy of the window per token, request and second; each keeps the energy's source."""
-    output = sum(r.output_tokens for r in requests)
+def energy(total_j: Quantity, tally: Tally) -> dict[str, Quantity]:
+    """Return the gross energy of the window, and that per token and request; each keeps the energy's source.
+
+    That per request is energy per output token x mean output tokens of a request: under load a request may reach
+    over an edge of the window, and its tokens are counted where they were made.
+    """
+    output = tally.output_tokens
+    answers = sum(r.output_tokens for r in tally.requests)
     divisors = {
         "energy_j": 1.0,
         "energy_per_output_token_j": output,
-        "energy_per_total_token_j": output + sum(r.prompt_tokens for r in requests),
-        "energy_per_request_j": len(requests),
-        "power_mean_w": window_s,
+        "energy_per_total_token_j": output + tally.prompt_tokens,
+        "energy_per_request_j": output * len(tally.requests) / answers if answers else 0,
     }
     return {name: _share(total_j, name, divisor) for name, divisor in divisors.items()}
 
 
 def latency(requests: Sequence[Request]) -> dict[str, Quantity]:
-    """Return means and percentiles of TTFT, TPOT and end-to-end latency in ms.
+    """Return means and percentiles of TTFT, TPOT, ITL and end-to-end latency in ms.
 
-    TPOT is (e2e - TTFT) / (n - 1), so the first token is not in it and one-token outputs have none.
+    TPOT is (e2e - TTFT) / (n - 1), so the first token is not in it and one-token outputs have none. It has one
+    sample a request; ITL, from one token to the next of a request, has one a gap.
     """
     samples = {
         "e2e_latency_ms": [1e3 * (r.completed_s - r.submitted_s) for r in requests],
@@ -62,6 +56,7 @@ def latency(requests: Sequence[Request]) -> dict[str, Quantity]:
             for r in requests
             if r.first_token_s is not None and r.output_tokens > 1
         ],
+        "itl_ms": [1e3 * (b - a) for r in requests if r.token_s is not None for a, b in pairwise(r.token_s)],
     }
     return {name: value for kind, values in samples.items() for name, value in _spread(kind, values).items()}
 
@@ -69,7 +64,7 @@ def latency(requests: Sequence[Request]) -> dict[str, Quantity]:
 def _spread(kind: str, values: Sequence[float]) -> dict[str, Quantity]:
     if not values:
         names = [f"{kind}_mean", *(f"{kind}_p{p}" for p in PERCENTILES)]
-        return {name: unavailable("ms", "the engine gave no time for it") for name in names}
+        return {name: unavailable("ms", _WHY_NOT.get(kind, "no request has a time for it")) for name in names}
     spread = {f"{kind}_mean": _known(f"{kind}_mean", statistics.fmean(values), "clock")}
     ordered = sorted(values)
     for percent in PERCENTILES:
@@ -81,7 +76,7 @@ def _percentile(name: str, ordered: Sequence[float], percent: int) -> Quantity:
     """Return the nearest-rank percentile, or why there are too few samples: p99 of 71 is the maximum."""
     needed = round(5 / (1 - percent / 100))
     if len(ordered) < needed:
-        return unavailable("ms", f"{len(ordered)} requests; p{percent} needs {needed}")
+        return unavailable("ms", f"{len(ordered)} samples; p{percent} needs {needed}")
     rank = -(-len(ordered) * percent // 100)
     return _known(name, ordered[rank - 1], "clock")
 

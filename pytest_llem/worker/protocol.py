@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 
 from pytest_llem.records import (
     Configuration,
@@ -16,12 +16,13 @@ from pytest_llem.records import (
     Dataset,
     Environment,
     Failure,
+    Idle,
     Measurement,
     NonNegative,
     Record,
 )
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """Both sides must speak the same; the hello says which, so that a stale image is named instead of guessed at."""
 
 LOG_LIMIT_BYTES = 1 << 20
@@ -59,8 +60,10 @@ class Order(Record):
         model: absolute folder beside the worker, or hub id, without the `random:` prefix.
         model_files: text of the files that describe an architecture, by name; the worker puts them into a folder
             and `model` is only a name then. So random weights need nothing of the host's disk.
+        devices: UUIDs of the GPUs that the engine sees and whose energy is its own; None: all of the service.
         prompts: the texts of `prompts_file` or of the dataset; None draws synthetic prompts.
         window_s, window_passes: whole passes until both are reached.
+        idle: idle powers that are known; the worker takes those that are its own machine's.
         measured: False runs one pass and measures nothing (conditioning).
     """
 
@@ -72,11 +75,13 @@ class Order(Record):
     model: str
     model_files: dict[str, str] | None = None
     configuration: Configuration
+    devices: tuple[str, ...] | None = None
     prompts: tuple[str, ...] | None = None
     warmup: WarmupPolicy
     window_s: NonNegative
     window_passes: Count
     timeouts: Timeouts
+    idle: tuple[Idle, ...] = ()
     measured: bool = True
 
 
@@ -147,7 +152,7 @@ class Welcome(Record):
 
 
 class Event(Record):
-    """Something worth showing while it runs: a phase (`loading`, `warm-up`, `window`) or a download."""
+    """Something worth showing while it runs: a phase (`loading`, `loaded idle`, `window`) or a download."""
 
     type: Literal["event"] = "event"
     phase: str
@@ -155,11 +160,20 @@ class Event(Record):
 
 
 class Answer(Record):
-    """The last message of an `Order`: a measurement or a failure, and the engine's output."""
+    """The last message of an `Order`: a measurement or a failure, and the engine's output.
+
+    Attributes:
+        idle: idle powers that were measured on the way, for later orders; after a failure too.
+        trace: the lines of `meters.trace`, compressed by gzip; None: none was wanted, or there is nothing to sample.
+    """
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     type: Literal["answer"] = "answer"
     measurement: Measurement | None = None
     failure: Failure | None = None
+    idle: tuple[Idle, ...] = ()
+    trace: bytes | None = None
     log: str = ""
 
 

@@ -12,7 +12,6 @@ import signal
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -20,7 +19,7 @@ from pydantic import ValidationError
 from pytest_llem import __version__
 from pytest_llem.records import Environment, Failure, Record
 from pytest_llem.worker.forking import Choice
-from pytest_llem.worker.measurement import Bench
+from pytest_llem.worker.measurement import Bench, OnPhase
 from pytest_llem.worker.preparation import prepare
 from pytest_llem.worker.protocol import (
     REQUEST,
@@ -115,7 +114,7 @@ class WorkerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             environment=self._environment,
         )
 
-    def carry_out(self, order: Order, client: socket.socket, tell: Callable[[str], None]) -> Answer:
+    def carry_out(self, order: Order, client: socket.socket, tell: OnPhase) -> Answer:
         """Carry out an order unless another one is under way."""
         if not self._busy.acquire(blocking=False):
             return Answer(failure=Failure(kind="lost", message="the worker is busy with another experiment"))

@@ -7,8 +7,9 @@ cache that the warm-up filled can serve the window.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
+from itertools import count
 
 from pytest_llem.backends.base import Engine, PassReport
 from pytest_llem.records import Configuration, Warmup, WarmupReport
@@ -43,6 +44,11 @@ class PromptSource:
             vocabulary_size=self._engine.vocabulary_size,
             special_token_ids=self._engine.special_token_ids,
         )
+
+    def one_by_one(self, stream: workload.Stream) -> Iterator[list[int]]:
+        """Yield the prompts of pass after pass of a stream, without end."""
+        for number in count():
+            yield from self.for_pass(stream, number)
 
     @cached_property
     def _fixed(self) -> Prompts | None:

@@ -221,6 +221,34 @@ class TestTimes:
             assert request.submitted_s < request.first_token_s < request.completed_s
         assert first.completed_s <= last.submitted_s
 
+    def test_streaming(self, counter: TransformersEngine) -> None:
+        """With streaming each token has its time, and an answer is complete at its own last token."""
+        settings: dict[str, Any] = {"max_output_tokens": 12, "batch_size": 2, "output_length": "natural"}
+
+        plain = serve(counter, [[4, 15], [18]], wanted(random=False, **settings))
+        report = serve(counter, [[4, 15], [18]], wanted(random=False, streaming=True, **settings))
+
+        assert output_lengths(report) == output_lengths(plain) == [5, 2]
+        assert [request.token_s for request in plain.requests] == [None, None]
+        for request in report.requests:
+            assert request.token_s is not None
+            assert len(request.token_s) == request.output_tokens
+            assert list(request.token_s) == sorted(request.token_s)
+            assert (request.token_s[0], request.token_s[-1]) == (request.first_token_s, request.completed_s)
+        long, short = report.requests
+        assert short.completed_s < long.completed_s
+
+    @pytest.mark.parametrize("length", ["exact", "natural"])
+    def test_streaming_of_beams(self, shared: TransformersEngine, length: str) -> None:
+        """A search over beams has a time for every token of its answers too."""
+        report = serve(
+            shared, UNEVEN, wanted(batch_size=4, num_beams=3, streaming=True, output_length=length)
+        )
+
+        for request in report.requests:
+            assert request.token_s is not None
+            assert len(request.token_s) == request.output_tokens
+
     def test_beats(self, shared: TransformersEngine) -> None:
         """Each step of each batch beats, so that one long batch does not look like a hang."""
         beats: list[None] = []

@@ -31,7 +31,7 @@ def pytest_llem_result(config, result):
     free = shutil.disk_usage("results").free
     if result.position == 1:
         with open("results/ballast", "wb") as file:
-            file.write(bytes(max(0, free - 12 * 1024)))
+            file.write(bytes(max(0, free - 4 * 1024)))
 """
 
 

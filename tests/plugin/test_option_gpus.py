@@ -1,4 +1,4 @@
-"""`--campaign-gpus`, `services.<backend>.devices`, and the slot that a session holds."""
+"""`--campaign-gpus`, `services.<backend>.devices`, `gpus` of an experiment, and the slot that a session holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runs import results_of
+from runs import launches, results_of
 from sessions import start_session, wait_until
 from standin.build import Gpu, build_nvml, environment, uuid
 
@@ -69,6 +69,50 @@ def test_a_service_has_gpus_of_its_own(
         pytester.runpytest_subprocess("--campaign=grid.yaml").assert_outcomes(passed=4)
         assert two_gpus[index] in seen_by_engines(pytester.path)
         shutil.rmtree(pytester.path / "results")
+
+
+ON_EITHER = """
+    experiments:
+      - {config_name: left, backend: abacus, gpus: [0]}
+      - {config_name: right, backend: abacus, gpus: [GPU-standin-1]}
+      - {config_name: both, backend: abacus, gpus: [0, 1]}
+    """
+
+
+@pytest.mark.key("defaults.gpus")
+@pytest.mark.parametrize("options", [["--campaign-gpus=0,1"], []])
+def test_an_experiment_has_gpus_of_its_own(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str], options: list[str]
+) -> None:
+    """Its engine sees the GPUs that it names, and their energy alone is counted, named by an option or by nobody."""
+    campaign(ON_EITHER, grid="backends: [abacus]\n", execution="cycles: 1\n".replace("cycles: 1\n", ""))
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", *options)
+    done.assert_outcomes(passed=8)
+    left, right = two_gpus
+    expected = {"left": [left], "right": [right], "both": [left, right]}
+    for result in results_of(pytester.path):
+        name = result["configuration"]["config_name"]
+        if name is None:
+            continue
+        found = result["measurement"]
+        assert found["effective"]["gpus"] == ",".join(expected[name])
+        devices = {domain: energy["value"] for domain, energy in found["energy_j"].items() if ":" in domain}
+        assert devices.keys() == {f"gpu:{uuid}" for uuid in expected[name]}
+        assert found["energy_j"]["gpu"]["value"] == pytest.approx(sum(devices.values()))
+    assert len(launches(pytester.path)) == 8
+
+
+def test_an_experiment_cannot_have_a_gpu_that_the_session_has_not(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]
+) -> None:
+    """A GPU beside those of the option is refused before anything starts; an experiment without it runs."""
+    campaign(ON_EITHER)
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-gpus=0")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: gpus of abacus names GPU 1 (*), which is not in use here*"])
+    pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-gpus=0", "-k", "left").assert_outcomes(
+        passed=2
+    )
 
 
 def test_the_second_session_on_a_slot_waits_and_says_for_whom(

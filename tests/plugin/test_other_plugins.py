@@ -17,9 +17,11 @@ def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
 
 
 def test_one_xdist_worker_measures_the_same(pytester: pytest.Pytester, campaign: Campaign) -> None:
-    """-n 1 measures in a worker process, and the controller summarises."""
+    """-n 1 measures in a worker process, and the controller summarises and knows that nothing is left."""
     campaign()
-    run(pytester, "-n", "1").assert_outcomes(passed=4)
+    done = run(pytester, "-n", "1")
+    done.assert_outcomes(passed=4)
+    done.stdout.no_fnmatch_line("*experiments remain*")
     assert [row["n"] for row in summary(pytester.path)["rows"]] == [2, 2]
 
 

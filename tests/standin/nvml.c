@@ -269,13 +269,16 @@ static int sense(const struct device *device, const struct curve *curve, double 
     return health(device);
 }
 
+static int number(int line, const char *key, unsigned *value);
+
+/* The script's curve, or what the device's line of the facts says now. */
 int nvmlDeviceGetTemperature(struct device *device, int sensor, unsigned *celsius)
 {
     double value = 0;
     int result = sense(device, &device->temperature, &value);
     (void)sensor;
     *celsius = value;
-    return result;
+    return number(device->index + 1, "celsius", celsius) == SUCCESS ? health(device) : result;
 }
 
 int nvmlDeviceGetClockInfo(struct device *device, int type, unsigned *mhz)

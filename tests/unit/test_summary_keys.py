@@ -11,7 +11,8 @@ import pytest
 
 import factories
 from pytest_llem.analysis.summary import Summary
-from pytest_llem.session import CampaignSession, Settings
+from pytest_llem.session import CampaignSession
+from pytest_llem.settings import Settings
 
 CAMPAIGN = """
 campaign_name: sizes

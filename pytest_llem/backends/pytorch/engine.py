@@ -112,6 +112,10 @@ class TransformersEngine:
             effective.verify(configuration, self.effective())
         return PassReport([requests[position] for position in range(len(prompts))], padding_tokens)
 
+    def batch_limit(self, configuration: Configuration) -> int | None:
+        """Return the size of a static batch."""
+        return PyTorchParameters.model_validate(configuration.parameters).batch_size
+
     def drain(self) -> None:
         """Return when the device is idle; `generate()` itself leaves no request behind."""
         generation.synchronize(self._model.device)
@@ -139,7 +143,9 @@ class TransformersEngine:
     def _serve(self, prompts: Sequence[Sequence[int]], beat: Callable[[], None]) -> generation.Batch:
         try:
             with torch.inference_mode():
-                batch = generation.serve(self._model, prompts, self._settings, beat)
+                batch = generation.serve(
+                    self._model, prompts, self._settings, beat, streaming=self._configuration.streaming
+                )
         except FailOnRecompileLimitHit as error:
             raise EngineError(
                 "torch_compile: the shapes vary so much that torch would go on without compiled code:"

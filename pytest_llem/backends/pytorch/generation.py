@@ -123,15 +123,18 @@ def serve(
     prompts: Sequence[Sequence[int]],
     wanted: GenerationConfig,
     beat: Callable[[], None],
+    *,
+    streaming: bool = False,
 ) -> Batch:
     """Generate for one batch and say when.
 
     Static batching has no queue inside the engine, so a request is submitted when its own batch begins. It is
-    complete when the whole batch is: only then does `generate()` return.
+    complete when the whole batch is, for only then does `generate()` return; with `streaming` when its own last
+    token is there, which costs a wait for the device at each step.
     """
     submitted_s = time.monotonic()
     ids, mask = _left_padded(prompts, wanted.pad_token_id, model.device)
-    progress = _Progress(model.device, beat)
+    progress = _Progress(model.device, beat, every_token=streaming)
     output = model.generate(ids, attention_mask=mask, generation_config=wanted, stopping_criteria=[progress])
     synchronize(model.device)
     completed_s = time.monotonic()
@@ -140,10 +143,11 @@ def serve(
     requests = [
         Request(
             submitted_s=submitted_s,
-            first_token_s=progress.first_token_s,
-            completed_s=completed_s,
+            first_token_s=progress.token_s[0],
+            completed_s=progress.token_s[length - 1] if streaming else completed_s,
             prompt_tokens=len(prompt),
             output_tokens=length,
+            token_s=progress.token_s[:length] if streaming else None,
         )
         for prompt, length in zip(prompts, lengths, strict=True)
     ]
@@ -159,18 +163,24 @@ def synchronize(device: torch.device) -> None:
 
 
 class _Progress(StoppingCriteria):  # type: ignore[misc] # its base is untyped
-    """Looks on at each step of a `generate()` call and never stops it."""
+    """Looks on at each step of a `generate()` call and never stops it.
 
-    def __init__(self, device: torch.device, beat: Callable[[], None]) -> None:
-        self.first_token_s: float | None = None
+    Attributes:
+        token_s: when the first token of the batch was there, with `every_token` each of them.
+    """
+
+    def __init__(self, device: torch.device, beat: Callable[[], None], *, every_token: bool) -> None:
+        self.token_s: list[float] = []
         self._device = device
         self._beat = beat
+        self._every_token = every_token
         self._go_on: torch.Tensor | None = None
 
     def __call__(self, input_ids: torch.Tensor, _scores: object, **_: object) -> torch.Tensor:
-        if self._go_on is None:
+        if self._every_token or not self.token_s:
             synchronize(self._device)
-            self.first_token_s = time.monotonic()
+            self.token_s.append(time.monotonic())
+        if self._go_on is None:
             self._go_on = torch.zeros(input_ids.shape[0], dtype=torch.bool, device=self._device)
         self._beat()
         return self._go_on

@@ -16,6 +16,10 @@ NVIDIA_HOOK = "nvidia-container-runtime-hook"
 """Beside this program an engine serves `driver: nvidia` without a runtime of that name (moby, nvidia_linux.go)."""
 
 
+NO_SUCH_COMMAND = ("is not a docker command", "unknown command: docker compose")
+"""What docker commands say without Compose v2: older ones, and that of Docker 28."""
+
+
 class DockerMissing(ExecutorError):
     """There is no engine to use; the sentence says what to do."""
 
@@ -75,7 +79,7 @@ def _what_is_missing(error: DockerException) -> str:
             "no permission for the Docker engine's socket: run as a member of the group docker"
             " (`sudo usermod -aG docker $USER`, then log in again)"
         )
-    if "compose" in error.docker_command and "not a docker command" in said + last_line(error):
+    if "compose" in error.docker_command and any(words in said for words in NO_SUCH_COMMAND):
         return "the docker command has no Compose v2: install the package docker-compose-plugin"
     if "Cannot connect" in said or "Is the docker daemon running" in said or "dial" in said:
         where = f" at {os.environ['DOCKER_HOST']}" if "DOCKER_HOST" in os.environ else ""

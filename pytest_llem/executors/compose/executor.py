@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -94,6 +95,7 @@ class ComposeExecutor(ServiceExecutor):
         self._say = say
         self._folder = Path(tempfile.mkdtemp(prefix="llem-"))
         self._project: Project | None = None
+        self._has_started = False
 
     def problems(self, backends: Iterable[str]) -> list[str]:
         """See `Executor`: an engine, valid files, a service and an image for each backend."""
@@ -102,15 +104,13 @@ class ComposeExecutor(ServiceExecutor):
             found = engine.ask(client_of())
             self._project = self._make_project(wanted, found)
             images = self._project.images()
-        except ExecutorError as error:
+        except engine.DockerMissing as error:
             return [str(error)]
+        except ExecutorError as error:
+            return self._missing_services(wanted) or [str(error)]
         self._say(f"Docker engine {found.version}{'' if found.has_nvidia else WITHOUT_GPUS}")
         for name in owner.sweep(client_of()):
             self._say(f"removed {name}, left by a session that is dead")
-        absent = [name for name in wanted if self._service(name) not in images]
-        if absent:
-            where = " or ".join(map(str, self._setup.compose_files))
-            return [f"{where} has no service {self._service(name)}" for name in absent]
         return self._missing_images({name: images[self._service(name)] for name in wanted})
 
     def unavailable(self) -> str | None:
@@ -129,9 +129,11 @@ class ComposeExecutor(ServiceExecutor):
 
     def close(self) -> None:
         """See `Executor`."""
-        if self._project is not None and self._workers and self._setup.keep:
+        if self._workers and self._setup.keep:
+            for backend in self._workers:
+                self.end_launch(backend)  # a service that idles holds no memory of a GPU
             self._say(f"containers kept; to remove them: docker compose -p {self._setup.project_name} down")
-        elif self._project is not None:
+        elif self._project is not None and self._has_started:
             self._take_down(self._project)
         self._workers.clear()
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -145,13 +147,28 @@ class ComposeExecutor(ServiceExecutor):
         except ExecutorError as error:
             self._say(f"{error}; the next session removes them")
 
+    def check(self, backend: str) -> str | None:
+        """See `Executor`; a container that someone else has started again is ours again."""
+        worker = self._workers.get(backend)
+        if self._project is not None and (worker is None or not worker.alive):
+            with contextlib.suppress(ExecutorError):
+                container = self._project.running(self._service(backend))
+                if container is not None:
+                    self._workers[backend] = self._hold(self._project, backend, container)
+        return super().check(backend)
+
     def _start(self, backend: str) -> ContainerWorker:
         assert self._project is not None, "problems() comes first"
+        self._has_started = True
+        return self._hold(self._project, backend, self._project.up(self._service(backend)))
+
+    def _hold(self, project: Project, backend: str, container: str) -> ContainerWorker:
         return ContainerWorker(
-            self._project,
+            project,
             backend,
             self._service(backend),
-            self._start_timeout_s,
+            container,
+            start_timeout_s=self._start_timeout_s,
             attach=not self._setup.keep,
         )
 
@@ -177,13 +194,24 @@ class ComposeExecutor(ServiceExecutor):
             ProjectFiles(
                 name=self._setup.project_name,
                 directory=self._rootdir,
-                compose=[*self._setup.compose_files, override_file],
+                compose=self._setup.compose_files,
                 environment=[*own_environment, environment_file],
+                override=override_file,
             )
         )
 
     def _variables(self) -> Mapping[str, str]:
         return variables(files.PACKAGE, __version__, _token_file(self._folder), POWERCAP)
+
+    def _missing_services(self, backends: Iterable[str]) -> list[str]:
+        """Return a sentence for each service that no file declares: of our override alone Compose makes no sense."""
+        paths = self._setup.compose_files
+        where = " or ".join(map(str, paths))
+        absent = files.undeclared(paths, map(self._service, backends))
+        return [
+            f"{where} has no service {name}: declare it in {self._rootdir / 'docker-compose.yml'}"
+            for name in absent
+        ]
 
     def _missing_images(self, images: Mapping[str, str]) -> list[str]:
         """Build what is missing if that was asked for; return a sentence for each image that is not there."""

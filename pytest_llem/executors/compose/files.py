@@ -36,26 +36,41 @@ INPUTS = "/llem/inputs"
 def find(rootdir: Path, backends: Iterable[str]) -> list[Path]:
     """Return the project's own Compose files if they have a service for one of the backends, else the packaged one.
 
-    A project may have a `docker-compose.yml` for something else altogether.
+    A project may have a `docker-compose.yml` for something else altogether. One that cannot be read is its own:
+    Compose then says what is wrong with it.
     """
     own = [next((rootdir / name for name in names if (rootdir / name).is_file()), None) for names in _NAMES]
     files = [path for path in own if path is not None]
-    if own[0] is not None and services(own[0]) & set(backends):
-        return files
-    return [PACKAGED]
+    if own[0] is None:
+        return [PACKAGED]
+    declared = services(own[0])
+    return files if declared is None or declared & set(backends) else [PACKAGED]
 
 
 _NAMES = (OWN_NAMES, OVERRIDE_NAMES)
 
 
-def services(path: Path) -> set[str]:
-    """Return the services that a Compose file declares; none if it cannot be read."""
+def services(path: Path) -> set[str] | None:
+    """Return the services that a Compose file declares; None if it cannot be read.
+
+    Values are not looked at: Compose's own tags, such as `!reset`, are unknown to YAML.
+    """
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     except (OSError, ValueError, yaml.YAMLError):
-        return set()
-    declared = loaded.get("services") if isinstance(loaded, dict) else None
-    return set(declared) if isinstance(declared, dict) else set()
+        return None
+    return set(_mapping(_mapping(root).get("services")))
+
+
+def undeclared(paths: Iterable[Path], wanted: Iterable[str]) -> list[str]:
+    """Return which of the wanted services no file declares; none if that cannot be told."""
+    declared = [services(path) for path in paths]
+    return [name for name in wanted if all(found is not None and name not in found for found in declared)]
+
+
+def _mapping(node: yaml.Node | None) -> dict[str, yaml.Node]:
+    """Return the keys and values of a mapping; nothing for what is none."""
+    return {key.value: value for key, value in node.value} if isinstance(node, yaml.MappingNode) else {}
 
 
 def mounted(path: Path) -> str:

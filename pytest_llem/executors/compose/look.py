@@ -19,8 +19,7 @@ def obstacle(backends: Sequence[str], rootdir: Path) -> str | None:
         ExecutorError: Docker cannot be used, or the Compose files are not valid.
     """
     compose = files.find(rootdir, backends)
-    declared: set[str] = set().union(*(files.services(path) for path in compose))
-    if unknown := [name for name in backends if name not in declared]:
+    if unknown := files.undeclared(compose, backends):
         return f"no Compose service for {' and '.join(unknown)}"
     if shutil.which("docker") is None:
         return "no docker command"

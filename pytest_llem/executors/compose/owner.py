@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
@@ -69,11 +70,16 @@ def _started(process: psutil.Process) -> str:
 
 def sweep(client: DockerClient) -> list[str]:
     """Remove the containers of sessions that are dead and did not ask to keep them; return their names."""
-    ours = client.container.list(all=True, filters=[("label", OWNER_LABEL)])
-    left = [container for container in ours if _is_left(container)]
-    for container in left:
-        client.container.remove(container, force=True, volumes=True)
-    return [container.name for container in left]
+    from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - for sessions in containers only
+
+    removed = []
+    for container in client.container.list(all=True, filters=[("label", OWNER_LABEL)]):
+        with contextlib.suppress(DockerException):  # its session, or another one that sweeps, was quicker
+            if _is_left(container):
+                name = container.name
+                client.container.remove(container, force=True, volumes=True)
+                removed.append(name)
+    return removed
 
 
 def _is_left(container: Container) -> bool:

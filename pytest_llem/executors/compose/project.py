@@ -30,12 +30,14 @@ class ProjectFiles:
         directory: where relative paths of the files begin.
         compose: the Compose files, later ones override.
         environment: files with the variables that they use, later ones win.
+        override: what the session adds to them.
     """
 
     name: str
     directory: Path
     compose: Sequence[Path]
     environment: Sequence[Path]
+    override: Path | None = None
 
 
 class Project:
@@ -51,7 +53,7 @@ class Project:
 
     def images(self) -> dict[str, str]:
         """Return the image of each service; this also finds errors in the files."""
-        with _refusals(f"the Compose files are not valid ({', '.join(map(str, self.files.compose[:-1]))})"):
+        with _refusals(f"the Compose files are not valid ({', '.join(map(str, self.files.compose))})"):
             config = self._client.compose.config(return_json=True)
         return {name: service.get("image", "") for name, service in config["services"].items()}
 
@@ -86,6 +88,12 @@ class Project:
         if not found:
             raise ExecutorError(f"the service {service} does not start: Compose lists no container of it")
         return found[0].id
+
+    def running(self, service: str) -> str | None:
+        """Return the id of a service's running container, or None."""
+        with _refusals(f"the service {service} cannot be looked at"):
+            found = self._client.compose.ps([service])
+        return found[0].id if found else None
 
     def remove(self, service: str) -> None:
         """Remove a service's container, running or not."""
@@ -132,8 +140,9 @@ def client_of(files: ProjectFiles | None = None) -> DockerClient:
 
     if files is None:
         return DockerClient()
+    override = [files.override] if files.override else []
     return DockerClient(
-        compose_files=list(files.compose),
+        compose_files=[*files.compose, *override],
         compose_env_files=list(files.environment),
         compose_project_name=files.name,
         compose_project_directory=files.directory,

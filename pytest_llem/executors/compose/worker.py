@@ -12,7 +12,7 @@ from pytest_llem.executors.compose.conversation import ExecConversation
 from pytest_llem.executors.compose.project import Project
 from pytest_llem.executors.services import shake_hands
 from pytest_llem.records import Failure, FailureClass
-from pytest_llem.worker.protocol import REPLY, AnyRequest, Attach, Welcome
+from pytest_llem.worker.protocol import REPLY, AnyRequest, Attach, Hello, Welcome
 
 LOG_TAIL_LINES = 20
 
@@ -23,6 +23,7 @@ class ContainerWorker:
     Args:
         project: the session's.
         backend, service: whose it is; the service is named like the backend unless the project renames it.
+        container: runs, or is about to.
         start_timeout_s: how long its server may take to answer, the engine's imports included.
         attach: whether it ends with this session. Containers that are to be kept do not.
 
@@ -33,18 +34,25 @@ class ContainerWorker:
     welcome: Welcome
 
     def __init__(
-        self, project: Project, backend: str, service: str, start_timeout_s: float, *, attach: bool
+        self,
+        project: Project,
+        backend: str,
+        service: str,
+        container: str,
+        *,
+        start_timeout_s: float,
+        attach: bool,
     ) -> None:
         self._project = project
         self._backend = backend
         self._service = service
-        self.container = project.up(service)
+        self.container = container
         self._leash: ExecConversation | None = None
         try:
-            if attach:
-                self._leash = ExecConversation(self.container, _line(Attach()), None, start_timeout_s)
-                next(iter(self._leash))
-            welcome = shake_hands(self, backend, f"the image of {service}")
+            self._come_up(start_timeout_s, attach=attach)
+            image = f"the image of {service} (--campaign-build builds it anew)"
+            welcome = shake_hands(self, backend, image)
+            digest = project.image_id(self.container)
         except (ConnectionError, StopIteration) as error:
             failure = self._did_not_start(error)
             self.stop()
@@ -52,8 +60,7 @@ class ContainerWorker:
         except BaseException:
             self.stop()
             raise
-        image = project.image_id(self.container)
-        environment = welcome.environment.model_copy(update={"image": image})
+        environment = welcome.environment.model_copy(update={"image": digest})
         self.welcome = welcome.model_copy(update={"environment": environment})
 
     @property
@@ -90,10 +97,23 @@ class ContainerWorker:
         if self._leash is not None:
             self._leash.close()
 
+    def pids(self) -> set[int]:
+        """See `Worker`."""
+        return set(self._project.host_pids(self.container))
+
     def engine_pids(self) -> set[int]:
         """Return the live engine's process ids as the host counts them."""
         inside = set(shake_hands(self, self._backend, "").engine_pids)
         return {pid for pid in self._project.host_pids(self.container) if _innermost_pid(pid) in inside}
+
+    def _come_up(self, within_s: float, *, attach: bool) -> None:
+        """Wait for the server's first answer; to an `Attach` it goes on listening, and that is our leash."""
+        first = Attach() if attach else Hello()
+        self._leash = ExecConversation(self.container, _line(first), None, within_s)
+        next(iter(self._leash))
+        if not attach:
+            self.let_go()
+            self._leash = None
 
     def _ending(self) -> str | None:
         """Return how the container ended; None while it runs."""

@@ -17,6 +17,7 @@ from abacus.spec import AbacusParameters
 from pytest_llem.backends.base import EngineError, PassReport, Request
 from pytest_llem.records import Configuration
 
+time.sleep(float(os.environ.get("ABACUS_IMPORT_S", "0")))
 if os.environ.get("ABACUS_THREAD"):  # as some engines' libraries do
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
 
@@ -41,6 +42,12 @@ def misbehave(parameters: AbacusParameters, phase: str) -> None:
             raise RuntimeError("a bead fell off")
         case [word] if word == f"{phase}-oom":
             raise MemoryError("no more beads")
+        case [word] if word == f"{phase}-eat":  # for engines with a memory limit
+            eaten = []
+            while True:
+                eaten.append(b"bead" * (1 << 20))
+        case [word] if word == f"{phase}-compute":  # as the driver shows an engine with a context
+            Path(os.environ["NVML_STANDIN_MEMORY"]).write_text(f"80000 300 C:{os.getpid()}:200\n")
         case [word] if word == f"{phase}-die":
             os.kill(os.getpid(), signal.SIGKILL)
         case [word] if word == f"{phase}-exit":
@@ -94,17 +101,20 @@ class Abacus:
             beat()
         return report
 
+    def batch_limit(self, configuration: Configuration) -> int | None:
+        return AbacusParameters.model_validate(configuration.parameters).batch_size
+
     def _batch(
         self, prompts: Sequence[Sequence[int]], configuration: Configuration, parameters: AbacusParameters
     ) -> list[Request]:
-        token_s = parameters.token_ms / 1e3
+        tokens, times = configuration.max_output_tokens, []
+        steps = [1] * tokens if configuration.streaming else [1, tokens - 1]
         submitted_s = time.monotonic()
-        time.sleep(token_s)
-        first_token_s = time.monotonic()
-        time.sleep(token_s * (configuration.max_output_tokens - 1))
-        completed_s = time.monotonic()
-        tokens = configuration.max_output_tokens
-        return [Request(submitted_s, first_token_s, completed_s, len(p), tokens) for p in prompts]
+        for step in steps:
+            time.sleep(step * parameters.token_ms / 1e3)
+            times.append(time.monotonic())
+        told = times if configuration.streaming else None
+        return [Request(submitted_s, times[0], times[-1], len(p), tokens, token_s=told) for p in prompts]
 
     def drain(self) -> None:
         pass

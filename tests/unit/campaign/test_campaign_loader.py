@@ -372,14 +372,13 @@ class TestNotes:
         """Keys that wait for one thing share a note; a value that is the default needs none."""
         loaded = load_text(
             GRID
-            + "    timeseries.sample_interval_ms: [100, 200]\n"
-            + "daemon: {at: 02:00, interval: 6h, quiet: true}\nisolation: fail\n"
-            + "defaults: {timeseries: {save: false, enabled: true}}\n"
+            + "    prefix_reuse: [forbid, allow]\n"
+            + "daemon: {at: 02:00, interval: 6h, quiet: true}\ncost: {price_per_kwh: 0.3}\n"
         )
         assert loaded.notes == (
             "daemon.at, daemon.interval have no effect yet: they come with the daemon",
-            "isolation has no effect yet: it comes with the measurement protocol on GPUs",
-            "timeseries.save, timeseries.sample_interval_ms have no effect yet: they come with traces",
+            "cost.price_per_kwh has no effect yet: it comes with the plan of hours and cost",
+            "prefix_reuse has no effect yet: it comes with the vLLM backend",
         )
 
     def test_a_plain_campaign_has_no_notes(self, load_text: Load) -> None:

@@ -137,8 +137,8 @@ defaults: {backend: vlm}
     'vllm'?
 defaults: {parameters: {}}
     8:12: defaults.parameters: unknown key
-defaults: {load: {mode: poisson}}
-    8:25: defaults.load.mode: load.mode other than "batch" comes with request latencies under load
+defaults: {load: {mode: burst}}
+    8:25: defaults.load.mode: expected 'batch', 'closed', 'constant' or 'poisson', found the text 'burst'
 configs: base.yaml
     8:10: configs: expected a list, found the text 'base.yaml'; write [base.yaml]
 configs: [1]
@@ -239,8 +239,6 @@ adapter: some/lora
     model_name
 min_output_tokens: 4
     2:1: min_output_tokens: write output_length: exact (max_output_tokens, always) or natural (at most)
-traffic_simulation: {enabled: true, mode: constant, target_qps: 3}
-    2:43: traffic_simulation.mode: load.mode other than "batch" comes with request latencies under load
 pytorch: {max_tokens_per_batch: 512}
     2:11: pytorch.max_tokens_per_batch: not supported: batches have no token budget here; write
     pytorch.batch_size

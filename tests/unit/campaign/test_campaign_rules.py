@@ -61,6 +61,27 @@ CASES = [
         candidate(dataset={"name": "d", "sample_size": 10_000}),
     ),
     Case(
+        "closed loop without clients",
+        candidate(load={"mode": "closed"}),
+        candidate(load={"mode": "closed", "concurrency": 4}),
+    ),
+    Case(
+        "open loop without rate",
+        candidate(load={"mode": "poisson"}),
+        candidate(load={"mode": "poisson", "rate": 2}),
+    ),
+    Case(
+        "clients of no closed loop",
+        candidate(load={"mode": "constant", "rate": 2, "concurrency": 4}),
+        candidate(load={"mode": "closed", "concurrency": 4}),
+    ),
+    Case(
+        "rate of no open loop",
+        candidate(load={"mode": "closed", "concurrency": 4, "rate": 2}),
+        candidate(load={"mode": "constant", "rate": 2}),
+    ),
+    Case("requests of no load", candidate(load={"requests": 9}), candidate()),
+    Case(
         "speculation on random weights",
         candidate(runnable(VLLM), model_name="random:x", parameters={"speculative_config": SPECULATION}),
         candidate(runnable(VLLM), model_name="x", parameters={"speculative_config": SPECULATION}),

@@ -312,6 +312,16 @@ def test_gap_stands_before_every_experiment_but_the_first(
         assert gaps(stop) == [Gap("config", 3.0) if same_cycle else Gap("cycle", 5.0)]
 
 
+@pytest.mark.parametrize(("gap", "band_celsius", "least_s"), [("fixed", None, 10.0), ("thermal", 4.0, 0.0)])
+def test_thermal_gap_has_a_band_and_may_be_short(
+    gap: str, band_celsius: float | None, least_s: float
+) -> None:
+    """Its seconds are a cap, so they do not count for the least duration of a campaign."""
+    stops = planned(points_of([1, 1]), campaign(gap=gap, gap_band_celsius=4))
+    first, *_ = gaps(stops[1])
+    assert (first.band_celsius, first.least_s) == (band_celsius, least_s)
+
+
 def test_gap_of_no_length_is_no_step() -> None:
     """Nothing is waited for, and nothing is recorded as a wait."""
     stops = planned(points_of([2, 2]), campaign(config_gap_seconds=0, cycle_gap_seconds=0))

@@ -139,6 +139,10 @@ traffic_simulation: {enabled: false, mode: poisson, target_qps: 5}
     {}
 traffic_simulation: {mode: poisson}
     {}
+traffic_simulation: {enabled: true, mode: constant, target_qps: 3}
+    {load: {mode: constant, rate: 3.0}}
+traffic_simulation: {enabled: true}
+    {load: {mode: poisson, rate: 1.0}}
 min_output_tokens: 0
     {output_length: natural}
 {min_output_tokens: 8, max_output_tokens: 8}

@@ -139,7 +139,7 @@ def test_without_gpus_the_environment_is_left_alone(environ: dict[str, str]) -> 
 def test_a_single_gpu_is_used_without_asking(value: str) -> None:
     """Words of a container runtime that are no list change nothing."""
     choice = choose_gpus(None, {"NVIDIA_VISIBLE_DEVICES": value}, Installed((B,)))
-    assert choice == GpuChoice((B,), "GPU 1 (H200, GPU-5f3a11bb): the only one here", B.uuid)
+    assert choice == GpuChoice((B,), "GPU 1 (H200, GPU-5f3a11bb): the only one here", B.uuid, by_default=True)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import pytest
 from pytest_llem.executors import slots
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.slots import CPU, Slot, holder_of
+from sessions import hear_ctrl_c
 
 HOLD = """
 import sys
@@ -104,6 +105,7 @@ def start() -> Iterator[Start]:
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
                     text=True,
+                    preexec_fn=hear_ctrl_c,  # noqa: PLW1509 - takes no lock
                 )
             )
             ends.callback(child.kill)

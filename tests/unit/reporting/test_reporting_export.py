@@ -129,6 +129,7 @@ def test_the_summary_says_how_its_services_were(store: ResultStore) -> None:
         "unhealthy": {"vllm": {"cycle": 2, "problem": "it does not run"}},
         "memory_not_freed": 0,
         "unavailable_s": 0.0,
+        "residents": [],
     }
 
 

@@ -52,6 +52,12 @@ def test_what_was_lost_is_summed() -> None:
     assert (tally.memory_not_freed, tally.unavailable_s) == (1, 22.0)
 
 
+def test_residents_of_all_sessions_are_named_once() -> None:
+    """Who was on the GPUs when a session began stands in the tally, also if the next one finds them again."""
+    first, second = ("residents", {"processes": ["a", "b"]}), ("residents", {"processes": ["b", "c"]})
+    assert applied(first, ("opened", {}), second).residents == ["a", "b", "c"]
+
+
 def test_other_events_change_nothing() -> None:
     """First starts and the new containers of cold starts are no restarts."""
     assert applied(("service_started", {}), ("renewed", {}), ("gap", {}), ("running", {})) == HealthTally()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from pytest_llem.backends.base import PassReport, Request
 from pytest_llem.records import METRICS, Quantity, unavailable
 from pytest_llem.worker import metrics
+from pytest_llem.worker.tally import Tally, of_passes
 
 seconds = st.floats(0.001, 100, allow_nan=False)
 
@@ -41,34 +43,63 @@ def value(found: dict[str, Quantity], name: str) -> float:
     return number
 
 
-@given(many, seconds)
-def test_rates_times_window_are_counts(served: list[Request], window_s: float) -> None:
+def tally(served: list[Request]) -> Tally:
+    return of_passes([PassReport(requests=served)], None)
+
+
+@given(many)
+def test_rates_times_window_are_counts(served: list[Request]) -> None:
     """Throughput is the count of the window divided by its length, for output, for all tokens, for requests."""
-    found = metrics.throughput(served, window_s)
+    found = metrics.throughput(tally(served))
     output = sum(r.output_tokens for r in served)
     total = output + sum(r.prompt_tokens for r in served)
+    window_s = max(r.completed_s for r in served) - min(r.submitted_s for r in served)
     assert value(found, "output_tokens_per_second") * window_s == pytest.approx(output)
     assert value(found, "total_tokens_per_second") * window_s == pytest.approx(total)
     assert value(found, "requests_per_second") * window_s == pytest.approx(len(served))
 
 
-@given(many, seconds, st.floats(0.1, 1e6))
-def test_energy_per_token_is_a_ratio_of_sums(served: list[Request], window_s: float, total_j: float) -> None:
+@given(many, st.floats(0.1, 1e6))
+def test_energy_per_token_is_a_ratio_of_sums(served: list[Request], total_j: float) -> None:
     """J/token is all joules over all tokens, and keeps the energy's source; its resolution shrinks with it."""
-    found = metrics.energy(joules(total_j), served, window_s)
+    found = metrics.energy(joules(total_j), tally(served))
     output = sum(r.output_tokens for r in served)
     per_token = found["energy_per_output_token_j"]
     assert value(found, "energy_per_output_token_j") * output == pytest.approx(total_j)
-    assert value(found, "power_mean_w") * window_s == pytest.approx(total_j)
+    assert value(found, "energy_per_request_j") * len(served) == pytest.approx(total_j)
     assert per_token.source == "nvml_counter"
     assert per_token.resolution == pytest.approx(0.5 / output)
 
 
-@given(many, seconds)
-def test_unavailable_energy_stays_unavailable_with_its_reason(served: list[Request], window_s: float) -> None:
+@given(many, st.floats(0.1, 1e6), st.integers(1, 10_000))
+def test_energy_per_request_is_that_of_its_tokens(served: list[Request], total_j: float, made: int) -> None:
+    """A window that cut requests counts tokens; a request's energy is that of as many as it has on average."""
+    cut = dataclasses.replace(tally(served), output_tokens=made)
+    found = metrics.energy(joules(total_j), cut)
+    mean_tokens = sum(r.output_tokens for r in served) / len(served)
+    assert value(found, "energy_per_request_j") == pytest.approx(total_j / made * mean_tokens)
+
+
+@given(many)
+def test_unavailable_energy_stays_unavailable_with_its_reason(served: list[Request]) -> None:
     """Without joules there is no J/token, and every one of them says why."""
-    found = metrics.energy(unavailable("J", "MIG is enabled"), served, window_s)
+    found = metrics.energy(unavailable("J", "MIG is enabled"), tally(served))
     assert {(q.value, q.note) for q in found.values()} == {(None, "MIG is enabled")}
+
+
+@given(many)
+def test_itl_is_from_token_to_token(served: list[Request]) -> None:
+    """ITL has one sample a gap; where the engine kept no times it is n/a, and says how to have them."""
+    assert "streaming: true" in (metrics.latency(served)["itl_ms_mean"].note or "")
+    timed = [dataclasses.replace(r, token_s=[r.submitted_s + n for n in (1.0, 3.0, 4.0)]) for r in served]
+    assert value(metrics.latency(timed), "itl_ms_mean") == pytest.approx(1500)
+
+
+def test_percentiles_of_itl_count_gaps() -> None:
+    """Eleven tokens are ten gaps, enough for a median of one request."""
+    found = metrics.latency([Request(0, 0, 10, 1, 11, token_s=list(range(11)))])
+    assert value(found, "itl_ms_p50") == pytest.approx(1000)
+    assert found["e2e_latency_ms_p50"].value is None
 
 
 @given(many)
@@ -95,7 +126,7 @@ def test_percentiles_need_enough_requests(count: int, known: list[int]) -> None:
     there = [p for p in (50, 90, 99) if found[f"e2e_latency_ms_p{p}"].value is not None]
     assert there == known
     missing = [found[f"e2e_latency_ms_p{p}"].note for p in (50, 90, 99) if p not in known]
-    assert all(note is not None and f"{count} requests" in note for note in missing)
+    assert all(note is not None and f"{count} samples" in note for note in missing)
 
 
 def test_percentiles_are_by_nearest_rank() -> None:
@@ -105,20 +136,11 @@ def test_percentiles_are_by_nearest_rank() -> None:
 
 
 @given(many)
-def test_the_mean_running_batch_is_weighted_by_time(served: list[Request]) -> None:
-    """Requests that all begin and end together are that many; it never exceeds their number."""
-    batch = metrics.mean_running_batch([PassReport(requests=served)])
-    assert 0 < batch <= len(served) + 1e-9
-    together = [Request(1.0, None, 3.0, 1, 1)] * 7
-    assert metrics.mean_running_batch([PassReport(requests=together)]) == pytest.approx(7)
-
-
-@given(many, seconds)
-def test_every_metric_is_a_known_one_with_its_unit(served: list[Request], window_s: float) -> None:
+def test_every_metric_is_a_known_one_with_its_unit(served: list[Request]) -> None:
     """No metric is made up: each is in METRICS, with the unit that stands there."""
     found = metrics.merged(
-        metrics.energy(joules(1), served, window_s),
-        metrics.throughput(served, window_s),
+        metrics.energy(joules(1), tally(served)),
+        metrics.throughput(tally(served)),
         metrics.latency(served),
     )
     assert {name: quantity.unit for name, quantity in found.items()} == {

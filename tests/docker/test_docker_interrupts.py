@@ -1,0 +1,179 @@
+"""Ctrl-C, SIGTERM, SIGKILL and a second session: what becomes of containers and results."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from containers import containers_of, docker, engines_in, inspect
+from runs import completed, events, results_of
+from sessions import start_session, wait_until
+
+Campaign = Callable[..., Path]
+
+COMPOSE = "--campaign-executor=compose"
+
+SLOW = """
+    backends: [abacus]
+    shared: {batch_size: [1, 2]}
+    backend_overrides: {abacus: {token_ms: 10}}
+"""
+
+
+def is_running(container: str) -> bool:
+    return bool(inspect(container)["State"]["Running"])
+
+
+def wait_for_second(root: Path) -> None:
+    """Wait until the first experiment is done and the second one is under way."""
+    wait_until(lambda: len(completed(root)) == 1, "one experiment is done")
+    wait_until(lambda: len(events(root, "running")) == 2, "the second one runs")
+
+
+def interrupt(session: subprocess.Popen[str]) -> None:
+    """Press Ctrl-C: the terminal tells pytest and the docker commands that it runs."""
+    os.killpg(session.pid, signal.SIGINT)
+
+
+def terminate(session: subprocess.Popen[str]) -> None:
+    """End pytest alone, as a job scheduler does."""
+    session.terminate()
+
+
+@pytest.mark.parametrize("end", [interrupt, terminate])
+def test_an_interrupted_session_leaves_no_container(
+    pytester: pytest.Pytester, docker_campaign: Campaign, end: Callable[[subprocess.Popen[str]], None]
+) -> None:
+    """Ctrl-C and SIGTERM take the containers down and exit with 2; results are kept, and --lf does the rest."""
+    root = pytester.path
+    docker_campaign(grid=SLOW)
+    session = start_session(root, "grid.yaml", COMPOSE)
+    wait_for_second(root)
+    end(session)
+    output, _ = session.communicate(timeout=60)
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert containers_of(root) == []
+    assert len(results_of(root)) == len(completed(root)) == 1
+    assert "3 experiments remain: pytest --campaign=grid.yaml --lf" in output
+    pytester.runpytest_subprocess("--campaign=grid.yaml", "--lf").assert_outcomes(passed=3, deselected=1)
+    assert len(set(completed(root))) == len(completed(root)) == 4
+
+
+def test_a_session_that_is_interrupted_while_a_service_starts_leaves_no_container(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """Ctrl-C between the creation of a container and the first answer from it takes it down too."""
+    root = pytester.path
+    docker_campaign("services: {abacus: {env: {ABACUS_IMPORT_S: '3600'}}}\n")
+    session = start_session(root, "grid.yaml", COMPOSE)
+    wait_until(lambda: containers_of(root), "the container is there")
+    interrupt(session)
+    session.communicate(timeout=60)
+    assert session.returncode == pytest.ExitCode.INTERRUPTED
+    assert containers_of(root) == []
+
+
+def test_a_killed_session_leaves_no_work_behind(pytester: pytest.Pytester, docker_campaign: Campaign) -> None:
+    """SIGKILL: the container ends by itself, --lf removes it and says so, and nothing is measured twice."""
+    root = pytester.path
+    docker_campaign(grid=SLOW)
+    session = start_session(root, "grid.yaml", COMPOSE)
+    wait_for_second(root)
+    (container,) = containers_of(root)
+    session.kill()
+    session.communicate()
+    wait_until(lambda: not is_running(container), "the container has ended")
+    name = inspect(container)["Name"].removeprefix("/")
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--lf")
+    done.assert_outcomes(passed=3, deselected=1)
+    done.stdout.fnmatch_lines([f"removed {name}, left by a session that is dead"])
+    assert len(set(completed(root))) == len(completed(root)) == len(results_of(root)) == 4
+    assert containers_of(root) == []
+
+
+def test_containers_can_be_kept(pytester: pytest.Pytester, docker_campaign: Campaign) -> None:
+    """--campaign-keep-containers leaves them running for later sessions too, and what it says to type removes them."""
+    root = pytester.path
+    docker_campaign()
+    kept = pytester.runpytest_subprocess("--campaign=grid.yaml", COMPOSE, "--campaign-keep-containers")
+    kept.assert_outcomes(passed=4)
+    (container,) = containers_of(root)
+    pytester.runpytest_subprocess("--campaign=grid.yaml", COMPOSE).assert_outcomes(passed=4)
+    assert containers_of(root) == [container]
+    assert is_running(container)
+    said = re.search(r"containers kept; to remove them: docker (.+)", kept.stdout.str())
+    assert said
+    docker(*shlex.split(said[1]), folder=root)
+    assert containers_of(root) == []
+
+
+def test_containers_can_be_kept_when_the_session_is_interrupted(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """With --campaign-keep-containers Ctrl-C ends the work inside the container, and the container stays."""
+    root = pytester.path
+    docker_campaign(grid=SLOW)
+    session = start_session(root, "grid.yaml", COMPOSE, "--campaign-keep-containers")
+    wait_for_second(root)
+    (container,) = containers_of(root)
+    try:
+        interrupt(session)
+        output, _ = session.communicate(timeout=60)
+        assert "containers kept" in output
+        assert is_running(container)
+        wait_until(lambda: not engines_in(container), "the engine has ended")
+    finally:
+        docker("rm", "--force", container)
+
+
+# --- Two sessions at once ---
+
+
+@pytest.fixture
+def projects(pytester: pytest.Pytester, docker_campaign: Campaign) -> tuple[Path, Path]:
+    """Two projects with the same campaign."""
+    docker_campaign(grid=SLOW)
+    folders = pytester.mkdir("one"), pytester.mkdir("two")
+    for folder in folders:
+        for name in ("grid.yaml", "docker-compose.yml", "pytest.ini"):
+            shutil.copy(pytester.path / name, folder)
+    return folders
+
+
+def test_a_second_session_waits_for_the_slot(projects: tuple[Path, Path]) -> None:
+    """Of two sessions that want one slot the second says whom it waits for, and begins when the first has ended."""
+    one, two = projects
+    first = start_session(one, "grid.yaml", COMPOSE)
+    wait_until(lambda: events(one, "running"), "the first session measures")
+    second = start_session(two, "grid.yaml", COMPOSE)
+    first.communicate(timeout=60)
+    output, _ = second.communicate(timeout=60)
+    assert f"waiting for cpu: held by root (process {first.pid} on " in output
+    assert len(completed(one)) == len(completed(two)) == 4
+    assert results_of(one)[-1]["completed_at"] < results_of(two)[0]["started_at"]
+
+
+def test_a_session_leaves_the_containers_of_others_alone(
+    projects: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What a session finds when it begins is swept only if its owner is dead."""
+    one, two = projects
+    first = start_session(one, "grid.yaml", COMPOSE)
+    wait_until(lambda: events(one, "running"), "the first session measures")
+    monkeypatch.setenv("LLEM_SLOTS_DIR", str(tmp_path))  # as if it had a GPU of its own
+    second = start_session(two, "grid.yaml", COMPOSE, "--campaign-set=defaults.abacus.token_ms=0.1")
+    wait_until(lambda: events(two, "running"), "the second session measures")
+    assert first.poll() is None
+    for session in (first, second):
+        session.communicate(timeout=60)
+        assert session.returncode == pytest.ExitCode.OK
+    assert events(one, "restart") == events(two, "restart") == []
+    assert containers_of(one) == containers_of(two) == []
