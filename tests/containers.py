@@ -9,9 +9,10 @@ import subprocess
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import psutil
+import pytest
 
 import pytest_llem
 from pytest_llem.worker import client
@@ -50,6 +51,13 @@ def docker(
         said = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
         raise DockerError(f"docker {' '.join(words[:6])} ... ended with {done.returncode}:\n{said}")
     return done.stdout
+
+
+def missing(what: str) -> NoReturn:
+    """Skip where the tests run on somebody's machine; CI brings everything up (`.ci/run`)."""
+    if os.environ.get("CI"):
+        pytest.fail(what, pytrace=False)
+    pytest.skip(what)
 
 
 def obstacle() -> str | None:

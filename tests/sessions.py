@@ -14,17 +14,24 @@ from pathlib import Path
 from pytest_llem.display import Display
 
 def phase(self, what, phase, before=Display.phase):
-    with Path("phases").open("a") as file:
-        file.write(phase + "\\n")
+    note(phase)
     before(self, what, phase)
 
-Display.phase = phase
+def waiting(self, what, left_s, before=Display.waiting):
+    note(what)
+    before(self, what, left_s)
+
+def note(line):
+    with Path("phases").open("a") as file:
+        file.write(line + "\\n")
+
+Display.phase, Display.waiting = phase, waiting
 """
 """A conftest.py that writes down what a terminal would show; `phases` reads it."""
 
 
 def phases(root: Path) -> list[str]:
-    """Return the phases that a session with `WATCH_PHASES` has gone through so far."""
+    """Return the phases and waits that a session with `WATCH_PHASES` has gone through so far."""
     path = root / "phases"
     return path.read_text().splitlines() if path.exists() else []
 

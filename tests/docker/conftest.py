@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import pytest
 
-from containers import SHIPPED, Compose, has_image, obstacle
+from containers import SHIPPED, Compose, has_image, missing, obstacle
 
 HERE = Path(__file__).parent
 ABACUS = HERE / "abacus" / "docker-compose.yml"
 TESTS = {"LLEM_TESTS": str(HERE.parent)}
-
-
-def missing(what: str) -> NoReturn:
-    """Skip where the tests run on somebody's machine; CI brings everything up (`.ci/run`)."""
-    if os.environ.get("CI"):
-        pytest.fail(what, pytrace=False)
-    pytest.skip(what)
 
 
 @pytest.fixture(autouse=True)

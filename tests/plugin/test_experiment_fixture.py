@@ -70,7 +70,7 @@ def test_an_unavailable_metric_says_why(pytester: pytest.Pytester, campaign: Cam
     campaign()
     pytester.makepyfile(test_p99="def test_p99(experiment): experiment.run().ttft_ms_p99")
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "test_p99.py", "-k", "c1")
-    done.stdout.fnmatch_lines(["*ttft_ms_p99 is unavailable: 20 requests; p99 needs 500*"])
+    done.stdout.fnmatch_lines(["*ttft_ms_p99 is unavailable: 20 samples; p99 needs 500*"])
 
 
 def test_a_failed_experiment_raises_its_class(pytester: pytest.Pytester, campaign: Campaign) -> None:

@@ -40,7 +40,7 @@ SCRIPTED = """
          later=meter.between(later, end_of_later), later_flags=meter.flags(later, end_of_later))
 """
 
-gaps_s = st.lists(st.floats(0.001, GAP_LIMIT_S), min_size=30, max_size=30)
+gaps_s = st.lists(st.floats(0.001, 0.99 * GAP_LIMIT_S), min_size=30, max_size=30)
 powers_w = st.lists(st.floats(0, 1000), min_size=2, max_size=30)
 averaging_s = st.sampled_from([0.0, 1.0])
 

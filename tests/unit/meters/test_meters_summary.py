@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.meters.base import Sample
-from pytest_llem.meters.summary import THROTTLE_REASONS, Summary, held, summarize
+from pytest_llem.meters.summary import THROTTLE_REASONS, Summary, held, peak_power_w, summarize
 
 
 def sample(at_s: float, **values: Any) -> Sample:
@@ -138,3 +138,12 @@ def test_devices_are_kept_apart() -> None:
     samples = [Sample(0, "cpu", 1.0), *powers(_0=100), Sample(1, "gpu:b", instant_power_w=7.0)]
     found = summarize(samples, {"cpu": (0, 1), "gpu:a": (0, 2), "gpu:b": (1, 3), "gpu:c": (0, 9)})
     assert {domain: device.integral_j for domain, device in found.items()} == {"gpu:a": 200, "gpu:b": 14}
+
+
+def test_the_peak_is_that_of_all_devices_together() -> None:
+    """Powers are added as they hold at the same time; before every device has told one there is no sum."""
+    powers = [("gpu:a", 500.0), ("gpu:b", 100.0), ("gpu:a", 200.0), ("cpu", None), ("gpu:b", 350.0)]
+    samples = [Sample(float(at), domain, average_power_w=watts) for at, (domain, watts) in enumerate(powers)]
+    assert peak_power_w(samples, ["gpu:a", "gpu:b", "cpu"]) == 600
+    assert peak_power_w(samples, ["gpu:a", "gpu:b", "gpu:c"]) is None
+    assert peak_power_w(samples, ["cpu"]) is None

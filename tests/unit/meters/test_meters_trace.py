@@ -88,6 +88,7 @@ def test_samples_come_at_their_interval_until_the_trace_stops(tmp_path: Path) ->
         while meters.count < 20:
             time.sleep(0.001)
     stopped_at = meters.count
+    trace.stop()  # has no effect any more
     assert "trace" not in {thread.name for thread in threading.enumerate()}
     times_s = [sample.at_s for sample in read(trace.path) if sample.domain == "gpu:a"]
     assert len(times_s) == stopped_at == meters.count
