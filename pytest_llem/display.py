@@ -9,6 +9,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pytest_llem.campaign.schedule import Experiment
@@ -131,22 +132,29 @@ class Display:
         """See `Observer`."""
         if self._reporter is not None:
             self._status_line("")
-            self._reporter.ensure_newline()
-            self._reporter.write_line(line)
+            with self._uncaptured():
+                self._reporter.ensure_newline()
+                self._reporter.write_line(line)
+
+    def _uncaptured(self) -> AbstractContextManager[None]:
+        """Let what is written while a test runs reach the terminal."""
+        manager = self._config.pluginmanager.get_plugin("capturemanager")
+        return manager.global_and_fixture_disabled() if manager else nullcontext()
 
     def _status_line(self, text: str) -> None:
         """Show a line that the next one overwrites; only a terminal sees it."""
         reporter = self._reporter
         if reporter is None or not reporter.isatty or self._verbosity < 0:
             return
-        if text and not self._has_status_line:
-            reporter.ensure_newline()
-        elif not text and not self._has_status_line:
+        if not text and not self._has_status_line:
             return
         width = shutil.get_terminal_size().columns - 1
-        reporter.rewrite(text[:width], erase=True)
-        if not text:
-            reporter.write("\r")  # what comes next begins at the left
+        with self._uncaptured():
+            if not self._has_status_line:
+                reporter.ensure_newline()
+            reporter.rewrite(text[:width], erase=True)
+            if not text:
+                reporter.write("\r")  # what comes next begins at the left
         self._has_status_line = bool(text)
 
     def status(self, report: Any) -> tuple[str, str, str] | None:

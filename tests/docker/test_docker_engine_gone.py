@@ -60,8 +60,7 @@ class Dockerd:
             return
         where = [f"--{what}={self._folder / what}" for what in ("data-root", "exec-root", "pidfile")]
         # In a network namespace of its own: `--bridge=none` deletes docker0, which is that of the machine's engine.
-        apart = ["--bridge=none", "--iptables=false", "--containerd-namespace=llem-tests"]
-        apart += ["--containerd-plugins-namespace=llem-tests-plugins"]
+        apart = [f"--containerd-{what}=llem-tests-{what}" for what in ("namespace", "plugins-namespace")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 ["unshare", "--net", "dockerd", f"--host={self.host}", *where, *apart],
@@ -117,8 +116,6 @@ def gone_campaign(
     """Write a campaign for that engine, whose second experiment waits to be ended; return its folder."""
     dockerd.start()  # a test that failed may have stopped it
     docker_campaign(grid=TWO_SIZES)
-    compose = pytester.path / "docker-compose.yml"
-    compose.write_text(compose.read_text().replace("network_mode: bridge", "network_mode: none"))
     monkeypatch.setenv("DOCKER_HOST", dockerd.host)
     return pytester.path
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from pathlib import Path
@@ -89,3 +93,27 @@ def test_the_user_hooks_are_called(pytester: pytest.Pytester, campaign: Campaign
     done = run(pytester, "-s")
     assert done.stdout.str().count("hook saw abacus") == 4
     done.stdout.fnmatch_lines(["*hook saw 2 rows*"])
+
+
+def test_a_terminal_shows_what_an_experiment_is_doing(
+    pytester: pytest.Pytester, campaign: Callable[..., Path]
+) -> None:
+    """On a terminal a line tells the phase while an experiment runs, past pytest's capture."""
+    campaign()
+    leader, follower = os.openpty()
+    session = subprocess.Popen(
+        [sys.executable, "-m", "pytest", "--campaign=grid.yaml"],
+        cwd=pytester.path,
+        stdin=subprocess.DEVNULL,
+        stdout=follower,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    with contextlib.suppress(OSError):  # how a pseudo-terminal says that its other end is closed
+        while part := os.read(leader, 4096):
+            shown += part
+    os.close(leader)
+    assert session.wait() == 0
+    for phase in ("loading", "window"):
+        assert f"abacus-batch_size-1-c1: {phase}".encode() in shown

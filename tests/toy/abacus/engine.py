@@ -32,40 +32,60 @@ def load(configuration: Configuration, model: str) -> Abacus:
 
 
 def misbehave(parameters: AbacusParameters, phase: str) -> None:
-    """Do what the mood file says: `<phase>-<mood>`, such as `pass-hang`."""
+    """Do what the mood file says: `<phase>-<mood>`, such as `pass-hang`; see `MOODS`."""
     path = Path(parameters.mood_file) if parameters.mood_file else None
-    mood = path.read_text().split()[:1] if path and path.exists() else []
-    match mood:
-        case [word] if word == f"{phase}-refuse":
-            raise EngineError("the abacus refuses this configuration")
-        case [word] if word == f"{phase}-raise":
-            raise RuntimeError("a bead fell off")
-        case [word] if word == f"{phase}-oom":
-            raise MemoryError("no more beads")
-        case [word] if word == f"{phase}-eat":  # for engines with a memory limit
-            eaten = []
-            while True:
-                eaten.append(b"bead" * (1 << 20))
-        case [word] if word == f"{phase}-compute":  # as the driver shows an engine with a context
-            Path(os.environ["NVML_STANDIN_MEMORY"]).write_text(f"80000 300 C:{os.getpid()}:200\n")
-        case [word] if word == f"{phase}-die":
-            os.kill(os.getpid(), signal.SIGKILL)
-        case [word] if word == f"{phase}-exit":
-            os._exit(3)
-        case [word] if word == f"{phase}-hang":
-            while True:
-                time.sleep(1)
-        case [word] if word == f"{phase}-lose":
-            os.kill(os.getppid(), signal.SIGKILL)
-        case [word] if word == f"{phase}-orphan":
-            _worker().kill()
-        case _:
-            pass
+    word = path.read_text().partition(" ")[0].strip() if path and path.exists() else ""
+    when, _, mood = word.partition("-")
+    if when == phase:
+        MOODS[mood]()
 
 
-def _worker() -> psutil.Process:
-    """Return the server that this engine belongs to; a forkserver may stand between."""
-    return next(process for process in psutil.Process().parents() if "--socket" in process.cmdline())
+def _refuse() -> None:
+    raise EngineError("the abacus refuses this configuration")
+
+
+def _raise() -> None:
+    raise RuntimeError("a bead fell off")
+
+
+def _run_out() -> None:
+    raise MemoryError("no more beads")
+
+
+def _eat() -> None:
+    """Take memory until somebody objects; for engines with a limit."""
+    eaten = []
+    while True:
+        eaten.append(b"bead" * (1 << 20))
+
+
+def _compute() -> None:
+    """Show up on the GPU as the driver shows an engine with a context."""
+    Path(os.environ["NVML_STANDIN_MEMORY"]).write_text(f"80000 300 C:{os.getpid()}:200\n")
+
+
+def _hang() -> None:
+    while True:
+        time.sleep(1)
+
+
+def _orphan() -> None:
+    """Kill the server that this engine belongs to; a forkserver may stand between."""
+    next(process for process in psutil.Process().parents() if "--socket" in process.cmdline()).kill()
+
+
+MOODS: dict[str, Callable[[], object]] = {
+    "refuse": _refuse,
+    "raise": _raise,
+    "oom": _run_out,
+    "eat": _eat,
+    "compute": _compute,
+    "die": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(3),
+    "hang": _hang,
+    "lose": lambda: os.kill(os.getppid(), signal.SIGKILL),
+    "orphan": _orphan,
+}
 
 
 class Abacus:
