@@ -10,13 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from containers import containers, docker
+from containers import containers_of, docker
 from runs import completed, events, launches, results_of, rows, run_folders, summary
 
 Campaign = Callable[..., Path]
 
 COMPOSE = "--campaign-executor=compose"
-SESSION = "org.pytest-llem.session"
 
 WATCH = """
     import json
@@ -43,22 +42,17 @@ def run(pytester: pytest.Pytester, *options: str) -> pytest.RunResult:
     return pytester.runpytest_subprocess("--campaign=grid.yaml", *options)
 
 
-def left() -> list[str]:
-    return containers(SESSION)
-
-
 def test_a_campaign_runs_in_one_container_and_leaves_none(
     pytester: pytest.Pytester, docker_campaign: Campaign
 ) -> None:
     """The service comes up once, serves every experiment, and is gone at the end."""
     docker_campaign()
     pytester.makeconftest(WATCH)
-    before = left()
     outcome = run(pytester, COMPOSE)
     outcome.assert_outcomes(passed=4)
     seen = observed(pytester.path)
     assert len({container["Id"] for found in seen for container in found}) == 1
-    assert left() == before
+    assert containers_of(pytester.path) == []
     outcome.stdout.fnmatch_lines(["executor: compose (containers of this session)"])
     assert {r["executor"] for r in results_of(pytester.path)} == {"compose"}
 

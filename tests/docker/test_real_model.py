@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from containers import containers
+from containers import containers_of
 from runs import completed, results_of
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +41,6 @@ def measure(pytester: pytest.Pytester, model: str) -> pytest.RunResult:
 
 def test_random_weights_need_nothing_of_the_host(pytester: pytest.Pytester, project: Path) -> None:
     """The architecture travels with the order: both batch sizes are measured over two cycles, nothing is mounted."""
-    before = containers("org.pytest-llem.session")
     measure(pytester, "random:tiny-llama").assert_outcomes(passed=4)
     assert len(completed(project)) == 4
     for result in results_of(project):
@@ -49,7 +48,7 @@ def test_random_weights_need_nothing_of_the_host(pytester: pytest.Pytester, proj
         assert measurement["effective"]["model_class"] == "LlamaForCausalLM"
         assert measurement["output_tokens"] == 8 * 4 * measurement["passes"]
         assert measurement["launch"]["start_method"] == "forkserver"
-    assert containers("org.pytest-llem.session") == before
+    assert containers_of(project) == []
 
 
 def test_local_weights_are_read_from_their_folder(pytester: pytest.Pytester, project: Path) -> None:

@@ -9,31 +9,14 @@ import pytest
 
 from runs import flags_of_meters, rows
 from scripted import Session
-from standin.build import Curve, Gpu, uuid
-from standin.curves import burst, flat, noise, ramp, step
+from standin.build import Gpu, uuid
+from standin.curves import flat
+from standin.gpus import DOMAINS, SOUND, of_all_kinds
 
 HAPPENS_S = 8.0
 """When a device is lost or reset, in seconds of the script: some seconds into a long window."""
 
-CURVES: dict[str, Curve] = {
-    "flat": flat(250),
-    "step": step(100, 400, 1.5),
-    "burst": burst(100, 600, 0.8, 1.1),
-    "ramp": ramp(60, 500, 0.5, 2.5),
-    "noise": noise(300, 60, 3.0),
-}
-
-SOUND = {name: Gpu(power_w, period_s=3.0) for name, power_w in CURVES.items()}
-
-GPUS = SOUND | {
-    "lying": Gpu(flat(300), counter_factor=1.1),
-    "no counter": Gpu(step(200, 300, 2.0), period_s=4.0, counter=False),
-    "burst at an edge": Gpu(step(100, 600, 0.95), period_s=1.9, counter=False, instant=False),
-    "reset": Gpu(flat(200), reset_after_s=HAPPENS_S),
-    "lost": Gpu(flat(200), lost_after_s=HAPPENS_S),
-}
-
-DOMAINS = {name: f"gpu:{uuid(index)}" for index, name in enumerate(GPUS)}
+GPUS = of_all_kinds(HAPPENS_S)
 
 
 @pytest.fixture(scope="module")
