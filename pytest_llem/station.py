@@ -8,7 +8,8 @@ from functools import partial
 from pytest_llem.campaign.schedule import Experiment, plan
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.executors.base import ExecutorError, Observer
-from pytest_llem.executors.compose.executor import ComposeSetup
+from pytest_llem.executors.compose.executor import ComposeExecutor, ComposeSetup
+from pytest_llem.executors.compose.owner import tidy_up
 from pytest_llem.executors.factory import Workplace, in_child_processes, in_containers
 from pytest_llem.executors.gpus import memory, temperatures_c
 from pytest_llem.executors.idle_book import IdleBook
@@ -91,6 +92,8 @@ class Station:
         if needed:
             self._occupy(uuids, observer)
             self.runner.note_residents()
+        elif self._run.info.executor == ComposeExecutor.name:
+            tidy_up(observer.note)
         if uuids and not traces.can_be_parquet() and any(map(_saves_trace, experiments)):
             observer.note(traces.INSTALL)
         self._refuse(workplace.executor.problems(needed))

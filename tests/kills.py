@@ -50,6 +50,8 @@ Journal.extend = extend
 def survive_kills(project: Path, *options: str) -> Iterator[Path]:
     """Kill the sessions of a run at seeded moments, let the last one end, hold its accounts against each other.
 
+    A session begins at once when the one before is killed; only the last one finds all that they started gone.
+
     Args:
         project: has the campaign of `GRID`, and `BETWEEN` as conftest.py; each run has a copy of it.
         options: of each session.
@@ -68,10 +70,10 @@ def survive_kills(project: Path, *options: str) -> Iterator[Path]:
                 started += _kill_after(_start(root, "--lf", *options), 10 * duration_s)
             else:
                 started += _kill_after(_start(root, "--lf", *options), moments.uniform(0, duration_s))
-        assert _start(root, "--lf", *options).wait() == 0, (root / "sessions.log").read_text()[-5000:]
-        _accounts_agree(root)
         _, alive = psutil.wait_procs(started, timeout=15)
         assert alive == []
+        assert _start(root, "--lf", *options).wait() == 0, (root / "sessions.log").read_text()[-5000:]
+        _accounts_agree(root)
         yield root
 
 

@@ -27,6 +27,14 @@ SLOW = """
     backend_overrides: {abacus: {token_ms: 10}}
 """
 
+KILL_AFTER_LAST = """
+import os, signal
+
+def pytest_llem_result(config, result):
+    if result.position == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
 
 def is_running(container: str) -> bool:
     return bool(inspect(container)["State"]["Running"])
@@ -96,6 +104,21 @@ def test_a_killed_session_leaves_no_work_behind(pytester: pytest.Pytester, docke
     done.assert_outcomes(passed=3, deselected=1)
     done.stdout.fnmatch_lines([f"removed {name}, left by a session that is dead"])
     assert len(set(completed(root))) == len(completed(root)) == len(results_of(root)) == 4
+    assert containers_of(root) == []
+
+
+def test_a_session_that_finds_nothing_to_do_removes_what_is_left(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """What a session leaves that is killed when all is measured goes with --lf, which then measures nothing."""
+    root = pytester.path
+    docker_campaign()
+    pytester.makeconftest(KILL_AFTER_LAST)
+    pytester.runpytest_subprocess("--campaign=grid.yaml", COMPOSE)
+    assert len(containers_of(root)) == 1
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--lf")
+    done.assert_outcomes(deselected=4)
+    done.stdout.fnmatch_lines(["removed llem-*, left by a session that is dead"])
     assert containers_of(root) == []
 
 

@@ -109,8 +109,7 @@ class ComposeExecutor(ServiceExecutor):
         except ExecutorError as error:
             return self._missing_services(wanted) or [str(error)]
         self._say(f"Docker engine {found.version}{'' if found.has_nvidia else WITHOUT_GPUS}")
-        for name in owner.sweep(client_of()):
-            self._say(f"removed {name}, left by a session that is dead")
+        owner.sweep(client_of(), self._say)
         return self._missing_images({name: images[self._service(name)] for name in wanted})
 
     def unavailable(self) -> str | None:

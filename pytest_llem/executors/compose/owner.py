@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, Self
+
+from pytest_llem.executors.compose.engine import DockerMissing, ask
+from pytest_llem.executors.compose.project import client_of
 
 if TYPE_CHECKING:
     import psutil
@@ -68,18 +72,29 @@ def _started(process: psutil.Process) -> str:
     return f"{process.create_time():.2f}"
 
 
-def sweep(client: DockerClient) -> list[str]:
-    """Remove the containers of sessions that are dead and did not ask to keep them; return their names."""
+def sweep(client: DockerClient, say: Callable[[str], None]) -> None:
+    """Remove the containers of sessions that are dead and did not ask to keep them, and say so.
+
+    What cannot be removed now is left to the next session.
+    """
     from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - for sessions in containers only
 
-    removed = []
-    for container in client.container.list(all=True, filters=[("label", OWNER_LABEL)]):
+    ours: list[Container] = []
+    with contextlib.suppress(DockerException):
+        ours = client.container.list(all=True, filters=[("label", OWNER_LABEL)])
+    for container in ours:
         with contextlib.suppress(DockerException):  # its session, or another one that sweeps, was quicker
             if _is_left(container):
                 name = container.name
-                client.container.remove(container, force=True, volumes=True)
-                removed.append(name)
-    return removed
+                container.remove(force=True, volumes=True)
+                say(f"removed {name}, left by a session that is dead")
+
+
+def tidy_up(say: Callable[[str], None]) -> None:
+    """Sweep if there is an engine: for a session that continues a run in containers and has nothing to run."""
+    with contextlib.suppress(DockerMissing):
+        ask(client_of())
+        sweep(client_of(), say)
 
 
 def _is_left(container: Container) -> bool:
