@@ -9,10 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
-
-settings.register_profile("llem", deadline=None)  # machines of CI are busy, and no test is about time
-settings.load_profile("llem")
 
 TESTS = Path(__file__).parent
 TOY = TESTS / "toy"
