@@ -138,6 +138,23 @@ def test_what_ends_in_a_container_ends_one_experiment(
     assert containers_of(pytester.path) == []
 
 
+def test_a_container_is_not_said_to_run_out_of_memory_for_an_engine_that_did(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """The engine marks a container in which a process ran out of memory; killed later on, it is lost all the same."""
+    root = pytester.path
+    grid = "backends: [abacus]\nbackend_overrides: {abacus: {mood_file: [eats, hangs]}}\n"
+    docker_campaign(grid=grid, execution="structure: interleaved")
+    (root / "eats").write_text("pass-eat")
+    (root / "hangs").write_text("pass-hang")
+    pytester.makeconftest(WATCH_PHASES)
+    session = start_session(root, "grid.yaml", COMPOSE, "--campaign-set=execution.cycles=1")
+    wait_until(lambda: phases(root).count("window") == 2, "the second experiment hangs")
+    docker("kill", *containers_of(root))
+    session.communicate(timeout=60)
+    assert kinds(root) == ["oom", "lost"]
+
+
 def test_a_hang_is_ended_inside_the_container(pytester: pytest.Pytester, docker_campaign: Campaign) -> None:
     """At the timeout the engine process in the container is gone, and the container serves the next experiment."""
     root = pytester.path

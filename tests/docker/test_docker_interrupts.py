@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
 import shlex
 import shutil
@@ -179,7 +180,7 @@ def test_a_second_session_waits_for_the_slot(projects: tuple[Path, Path]) -> Non
     second = start_session(two, "grid.yaml", COMPOSE)
     first.communicate(timeout=60)
     output, _ = second.communicate(timeout=60)
-    assert f"waiting for cpu: held by root (process {first.pid} on " in output
+    assert f"held by {pwd.getpwuid(os.geteuid()).pw_name} (process {first.pid} on " in output
     assert len(completed(one)) == len(completed(two)) == 4
     assert results_of(one)[-1]["completed_at"] < results_of(two)[0]["started_at"]
 

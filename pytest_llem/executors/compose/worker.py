@@ -5,14 +5,17 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose.conversation import ExecConversation
 from pytest_llem.executors.compose.project import Project
 from pytest_llem.executors.services import shake_hands
 from pytest_llem.records import Failure, FailureClass
-from pytest_llem.worker.protocol import REPLY, AnyRequest, Attach, Hello, Welcome
+from pytest_llem.worker.protocol import REPLY, Answer, AnyRequest, Attach, Hello, Welcome
+
+if TYPE_CHECKING:
+    from python_on_whales import Container
 
 LOG_TAIL_LINES = 20
 
@@ -48,6 +51,7 @@ class ContainerWorker:
         self._service = service
         self.container = container
         self._leash: ExecConversation | None = None
+        self._oom_is_told = False
         try:
             self._come_up(start_timeout_s, attach=attach)
             image = f"the image of {service} (--campaign-build builds it anew)"
@@ -75,12 +79,16 @@ class ContainerWorker:
         """See `Worker`."""
         with ExecConversation(self.container, _line(request), silence_s) as conversation:
             for line in conversation:
-                yield REPLY.validate_json(line)
+                reply = REPLY.validate_json(line)
+                self._oom_is_told |= (
+                    isinstance(reply, Answer) and reply.failure is not None and reply.failure.kind == "oom"
+                )
+                yield reply
 
     def post_mortem(self, error: ConnectionError) -> Failure:
         """See `Worker`."""
         container = self._project.inspect(self.container)
-        kind: FailureClass = "oom" if container is not None and container.state.oom_killed else "lost"
+        kind: FailureClass = "oom" if container is not None and self._ran_out(container) else "lost"
         message = self._ending() or str(error)
         tail = self._project.log_tail(self.container, LOG_TAIL_LINES)
         self.stop()
@@ -123,9 +131,13 @@ class ContainerWorker:
         state = container.state
         if state.running:
             return None
-        if state.oom_killed:
+        if self._ran_out(container):
             return f"the container of {self._service} ran out of its memory limit"
         return f"the container of {self._service} ended with {state.exit_code}"
+
+    def _ran_out(self, container: Container) -> bool:
+        """Return whether the container ended for memory; an engine that did, and was told, leaves the same mark."""
+        return bool(container.state.oom_killed) and not self._oom_is_told
 
     def _did_not_start(self, error: Exception) -> ExecutorError:
         how = self._ending() or str(error) or "its worker does not answer"
