@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def exec_true(container: str) -> None:
 
 
 def exec_hello(container: str) -> None:
-    with ExecConversation(container, Hello().model_dump_json().encode()) as conversation:
+    with closing(ExecConversation(container, Hello().model_dump_json().encode())) as conversation:
         assert b"welcome" in next(iter(conversation))
 
 

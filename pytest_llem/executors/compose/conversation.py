@@ -12,8 +12,6 @@ import select
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from pytest_llem.worker import client
 
@@ -77,14 +75,6 @@ class ExecConversation:
             yield from lines
         if self._process.wait() != 0:
             raise ConnectionError(self._reason())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the conversation; the server ends what it was doing for it."""

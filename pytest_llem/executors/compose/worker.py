@@ -77,7 +77,7 @@ class ContainerWorker:
 
     def ask(self, request: AnyRequest, *, silence_s: float | None = None) -> Generator[Any]:
         """See `Worker`."""
-        with ExecConversation(self.container, _line(request), silence_s) as conversation:
+        with contextlib.closing(ExecConversation(self.container, _line(request), silence_s)) as conversation:
             for line in conversation:
                 reply = REPLY.validate_json(line)
                 self._oom_is_told |= (
