@@ -42,6 +42,8 @@ RUN_SCHEMA_VERSION = 1
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
+_LETTERS = "23456789abcdefghijkmnpqrstuvwxyz"
+"""None that look alike, in the order in which they sort."""
 _RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 
 
@@ -63,8 +65,17 @@ def new_session() -> Session:
 
 
 def new_run_id(now: datetime, random: Random) -> str:
-    """Return an id that sorts by time, such as `20261122-184512-x7k2` (UTC)."""
-    letters = "".join(random.choices("abcdefghijkmnpqrstuvwxyz23456789", k=4))  # none that look alike
+    """Return an id that sorts by time, such as `20261122-184512-x7k2` (UTC).
+
+    The first two of its last letters are the part of the second in 1/1024 s, so that of two runs that a script
+    starts in one second the newer one is known too.
+    """
+    part = now.microsecond * len(_LETTERS) ** 2 // 1_000_000
+    letters = (
+        _LETTERS[part // len(_LETTERS)]
+        + _LETTERS[part % len(_LETTERS)]
+        + "".join(random.choices(_LETTERS, k=2))
+    )
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{letters}"
 
 

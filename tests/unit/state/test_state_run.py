@@ -49,11 +49,11 @@ def tree(folder: Path) -> dict[Path, bytes]:
 
 @given(
     st.integers(946684800, 4102444800).map(lambda seconds: datetime.fromtimestamp(seconds, UTC)),
-    st.timedeltas(timedelta(seconds=1), timedelta(days=400)),
+    st.timedeltas(timedelta(milliseconds=1), timedelta(days=400)),
     st.integers(-12, 12),
 )
 def test_run_ids_sort_by_time(first: datetime, later: timedelta, offset: int) -> None:
-    """A run that began a second later has the greater id, wherever its clock stands."""
+    """A run that began a millisecond later has the greater id, wherever its clock stands."""
     second = (first + later).astimezone(timezone(timedelta(hours=offset)))
     assert new_run_id(first, Random(0)) < new_run_id(second, Random(1))
 
