@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Service
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.services import ServiceExecutor, shake_hands, worker_arguments
+from pytest_llem.executors.work_folder import WorkFolder
 from pytest_llem.records import Failure
 from pytest_llem.worker.client import Conversation
 from pytest_llem.worker.protocol import REPLY, AnyRequest, Welcome
@@ -56,7 +56,7 @@ class LocalExecutor(ServiceExecutor):
         self._start_timeout_s = start_timeout_s
         self._rootdir = rootdir
         self._visible = visible
-        self._folder = Path(tempfile.mkdtemp(prefix="llem-"))  # short: a Unix socket path ends at 107 bytes
+        self._folder = WorkFolder()
 
     def problems(self, backends: Iterable[str]) -> list[str]:
         """See `Executor`: an engine's libraries must be in this interpreter, unless it has its own."""
@@ -74,11 +74,11 @@ class LocalExecutor(ServiceExecutor):
     def close(self) -> None:
         """See `Executor`."""
         super().close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def _start(self, backend: str) -> _Worker:
         service = self._services.get(backend, Service())
-        folder = Path(tempfile.mkdtemp(prefix=f"{backend[:12]}-", dir=self._folder))
+        folder = Path(tempfile.mkdtemp(prefix=f"{backend[:12]}-", dir=self._folder.path))
         worker = _Worker(self._backends[backend], service, folder, self._rootdir, self._visible(backend))
         worker.wait_until_ready(self._start_timeout_s)
         return worker

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ from pytest_llem.executors.compose import engine, files, owner
 from pytest_llem.executors.compose.project import Project, ProjectFiles, client_of, variables
 from pytest_llem.executors.compose.worker import ContainerWorker
 from pytest_llem.executors.services import ServiceExecutor
+from pytest_llem.executors.work_folder import WorkFolder
 
 if TYPE_CHECKING:
     from pytest_llem.executors.compose.engine import Engine
@@ -93,7 +92,7 @@ class ComposeExecutor(ServiceExecutor):
         self._gpus = gpus
         self._inputs = inputs
         self._say = say
-        self._folder = Path(tempfile.mkdtemp(prefix="llem-"))
+        self._folder = WorkFolder()
         self._project: Project | None = None
         self._has_started = False
 
@@ -135,7 +134,7 @@ class ComposeExecutor(ServiceExecutor):
         elif self._project is not None and self._has_started:
             self._take_down(self._project)
         self._workers.clear()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folder.remove()
 
     def _take_down(self, project: Project) -> None:
         for worker in self._workers.values():
@@ -176,7 +175,7 @@ class ComposeExecutor(ServiceExecutor):
 
     def _make_project(self, backends: Iterable[str], found: Engine) -> Project:
         override = files.Override(self._labels, self._inputs)
-        override_file = self._folder / "override.yml"
+        override_file = self._folder.path / "override.yml"
         services = {
             self._service(name): override.service(
                 self._backends[name],
@@ -186,7 +185,7 @@ class ComposeExecutor(ServiceExecutor):
             for name in backends
         }
         files.write(override_file, services)
-        environment_file = self._folder / "session.env"
+        environment_file = self._folder.path / "session.env"
         files.write_environment(environment_file, {**self._variables(), **self._setup.environment})
         own_environment = [path for path in (self._rootdir / ".env",) if path.is_file()]
         return Project(
@@ -200,7 +199,7 @@ class ComposeExecutor(ServiceExecutor):
         )
 
     def _variables(self) -> Mapping[str, str]:
-        return variables(files.PACKAGE, __version__, _token_file(self._folder), POWERCAP)
+        return variables(files.PACKAGE, __version__, _token_file(self._folder.path), POWERCAP)
 
     def _missing_services(self, backends: Iterable[str]) -> list[str]:
         """Return a sentence for each service that no file declares: of our override alone Compose makes no sense."""
