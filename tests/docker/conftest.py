@@ -48,8 +48,8 @@ def pytorch_image(base_image: str) -> str:
 
 @pytest.fixture(scope="session")
 def vllm_image(base_image: str) -> str:
-    """The image of the vllm service on a base without the engine: what this package adds."""
-    return Compose(SHIPPED, variables={"LLEM_VLLM_BASE": base_image, "LLEM_TAG": "worker-only"}).build("vllm")
+    """The image of the vllm service, up to date; on a plain base it has vLLM's build for CPU."""
+    return Compose(SHIPPED).build("vllm")
 
 
 @pytest.fixture(scope="session")

@@ -180,11 +180,13 @@ def test_the_token_is_for_the_container_alone(pytorch: Service) -> None:
     assert pytorch.token not in docker("logs", pytorch.container)
 
 
-def test_the_vllm_image_brings_the_worker(vllm_image: str, tmp_path: Path) -> None:
-    """On whatever base, the vllm image has a worker that answers; the engine is the base's affair."""
-    variables = {"LLEM_TAG": "worker-only", "LLEM_POWERCAP": "/dev/null"}
-    with Compose(SHIPPED, without_gpu(tmp_path, "vllm"), variables=variables).running("vllm") as container:
-        assert welcome_of(container).version == __version__
+def test_the_vllm_worker_answers(vllm_image: str, tmp_path: Path) -> None:
+    """The vllm image has this version's worker, with the engine preloaded in a parent that can be forked."""
+    files = without_gpu(tmp_path, "vllm")
+    with Compose(SHIPPED, files, variables={"LLEM_POWERCAP": "/dev/null"}).running("vllm") as container:
+        welcome = welcome_of(container)
+        assert welcome.version == __version__
+        assert welcome.start_method == "forkserver"
 
 
 def test_a_container_ends_with_the_conversation_that_holds_it(abacus_compose: Compose) -> None:
