@@ -1,12 +1,14 @@
-"""A hub with two small models, for sessions in child processes."""
+"""What tests of real engines share: a hub with two small models, and an interpreter that has vLLM."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from containers import missing
 from standin.hub import Hub, Repository
 from standin.models import make_model
 
@@ -22,6 +24,16 @@ HUB_VARIABLES = (
     "HF_HUB_DISABLE_IMPLICIT_TOKEN",
     "TRANSFORMERS_OFFLINE",
 )
+
+
+@pytest.fixture(scope="session")
+def vllm_python() -> Path:
+    """Return the interpreter of vLLM's own environment: `LLEM_VLLM_PYTHON`, or what `scripts/setup-vllm.sh` makes."""
+    default = Path(__file__).parents[2] / ".venv-vllm" / "bin" / "python"
+    python = Path(os.environ.get("LLEM_VLLM_PYTHON", default))
+    if not python.exists():
+        missing(f"there is no {python}: bash scripts/setup-vllm.sh makes the environment of vLLM")
+    return python
 
 
 @pytest.fixture(scope="session")
