@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import product
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
-from pytest_llem.campaign.drafts import Draft, GridError, common, layered, shown
+from pytest_llem.campaign.drafts import Draft, GridError, common, layered, shown, whole
 from pytest_llem.campaign.entries import nest
 from pytest_llem.campaign.findings import did_you_mean
 from pytest_llem.campaign.keys import resolve_axis
+from pytest_llem.campaign.parts import Parts, parts_of
 from pytest_llem.campaign.schema import Campaign, Fragment, Grid, Scalar
+
+REMEMBERED = 4096
+"""Values of a field that are kept: those of points that come close together."""
 
 
 class Choice(NamedTuple):
@@ -43,9 +49,15 @@ class Exclusion(NamedTuple):
 
 
 class Block(NamedTuple):
-    """The part of a grid with one backend and one model: a full product of axes."""
+    """The part of a grid with one backend and one model: a full product of axes.
+
+    Attributes:
+        backends: names of all that are installed.
+        base: what the axes are laid over.
+    """
 
     spec: BackendSpec
+    backends: frozenset[str]
     base: Fragment
     shared: tuple[Axis, ...]
     bundles: tuple[Axis, ...]
@@ -70,20 +82,55 @@ class Block(NamedTuple):
 
     def drafts(self, exclusions: Sequence[Exclusion]) -> Iterator[Draft]:
         """Yield its points, the first axis slowest."""
-        for shared, bundles, overrides in product(
-            *(product(*axes) for axes in (self.shared, self.bundles, self.overrides))
-        ):
-            by_precedence = [choice.sets for choice in (*bundles, *shared, *overrides)]
-            fragment = layered(self.base, *by_precedence)
-            place: dict[str, Scalar] = {"backend": self.spec.name, "model": fragment["model_name"]}
-            place |= {choice.axis: choice.value for choice in (*shared, *bundles, *overrides)}
-            yield Draft(
-                where="grid",
-                spec=self.spec,
-                fragment=fragment,
-                axes=place,
-                excluded=tuple(entry.reason for entry in exclusions if entry.drops(place)),
-            )
+        fixed = parts_of(self.base, self.spec, self.backends)
+        fields = [_Field(self, key, axes) for key, axes in self._deciding().items()]
+        names = ("backend", "model", *(axis[0].axis for axis in self.axes))
+        for places in product(*(range(len(axis)) for axis in self.axes)):
+            parts = dict(fixed)
+            for field in fields:
+                parts.update(field.at(places))
+            values = [axis[place].value for axis, place in zip(self.axes, places, strict=True)]
+            at = dict(zip(names, (self.spec.name, parts["model_name"].value, *values), strict=True))
+            excluded = tuple(entry.reason for entry in exclusions if entry.drops(at))
+            yield Draft(spec=self.spec, parts=parts, axes=at, excluded=excluded)
+
+    def layer(self, places: Mapping[int, int]) -> Fragment:
+        """Return what holds at these places on some of its axes: bundles below shared axes below overrides."""
+        first_bundle, first_override = len(self.shared), len(self.shared) + len(self.bundles)
+        by_precedence = sorted(places, key=lambda axis: (axis >= first_override, axis < first_bundle, axis))
+        return layered(self.base, *(self.axes[axis][places[axis]].sets for axis in by_precedence))
+
+    def _deciding(self) -> dict[str, list[int]]:
+        """Return for each key that is not the same everywhere the axes that decide it."""
+        deciding: dict[str, list[int]] = {}
+        for number, axis in enumerate(self.axes):
+            keys = {key for choice in axis for key in choice.sets}
+            if "dataset" in keys:  # its size is also a number of prompts
+                keys.add("num_input_prompts")
+            for key in keys:
+                deciding.setdefault(key, []).append(number)
+        return deciding
+
+
+class _Field:
+    """One key of a block's points. It is layered and checked once for all points that agree in what decides it."""
+
+    def __init__(self, block: Block, key: str, axes: Sequence[int]) -> None:
+        self._block = block
+        self._key = key
+        self._axes = axes
+        self._pick = itemgetter(*axes)
+        self._checked = lru_cache(maxsize=REMEMBERED)(self._check)
+
+    def at(self, places: Sequence[int]) -> Parts:
+        """Return the part at these places on all axes of the block; nothing where no layer sets it."""
+        return self._checked(self._pick(places))
+
+    def _check(self, picked: int | tuple[int, ...]) -> Parts:
+        places = picked if isinstance(picked, tuple) else (picked,)
+        fragment = self._block.layer(dict(zip(self._axes, places, strict=True)))
+        own = {key: value for key, value in fragment.items() if key == self._key}
+        return parts_of(own, self._block.spec, self._block.backends)
 
 
 def blocks(campaign: Campaign, backends: Mapping[str, BackendSpec]) -> list[Block]:
@@ -100,7 +147,8 @@ def blocks(campaign: Campaign, backends: Mapping[str, BackendSpec]) -> list[Bloc
             axis for name, labels in grid.bundles.items() if (axis := _bundle(name, labels, spec, backends))
         )
         models = grid.models or (base.get("model_name", ""),)
-        found += [Block(spec, base | {"model_name": model}, shared, bundles, overrides) for model in models]
+        bases = (whole(base | {"model_name": model}, spec) for model in models)
+        found += [Block(spec, frozenset(backends), each, shared, bundles, overrides) for each in bases]
     return found
 
 

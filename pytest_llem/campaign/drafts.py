@@ -1,7 +1,8 @@
-"""The points of a campaign before they are checked: each one fragment, with its place on every axis.
+"""The points of a campaign before they are judged: the parts of each, with its place on every axis.
 
-A fragment is built from the general to the particular: the short forms `model`, `dataset` and `num_samples`,
-then `defaults`, then an experiment's own keys, or in a grid (`blocks`) bundles, shared axes and overrides.
+Parts are made of a fragment. That is built from the general to the particular: the short forms `model`,
+`dataset` and `num_samples`, then `defaults`, then an experiment's own keys, or in a grid (`blocks`) bundles,
+shared axes and overrides.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.fragments import DEFAULT_BACKEND
 from pytest_llem.campaign.loader import LoadedCampaign
+from pytest_llem.campaign.parts import Parts, parts_of
 from pytest_llem.campaign.schema import Campaign, Fragment, Scalar
 
 
@@ -21,19 +23,18 @@ class GridError(ValueError):
 
 
 class Draft(NamedTuple):
-    """A point before it is checked.
+    """A point before it is judged.
 
     Attributes:
-        where: file or part of the campaign, for messages.
+        parts: what it sets.
         axes: `backend`, `model`, then its value on every axis, by the name without the backend's prefix.
         config_name: an explicit experiment's own name.
         sections: backends whose sections an explicit experiment sets itself.
         excluded: by which entries of `grid.exclude`.
     """
 
-    where: str
     spec: BackendSpec
-    fragment: Fragment
+    parts: Parts
     axes: dict[str, Scalar]
     config_name: str | None = None
     sections: frozenset[str] = frozenset()
@@ -82,6 +83,11 @@ def common(campaign: Campaign) -> Fragment:
     return base
 
 
+def whole(fragment: Fragment, spec: BackendSpec) -> Fragment:
+    """Return a fragment that names its backend and has a section for it."""
+    return {**fragment, "backend": spec.name, spec.name: fragment.get(spec.name, {})}
+
+
 # --- Explicit experiments ---
 
 IDENTIFIERS = {"config_name", "backend", "model_name"}
@@ -102,11 +108,10 @@ def explicit(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec]) -> lis
         names |= dict.fromkeys(_flat(sourced.fragment, spec, backends))
         drafts.append(
             Draft(
-                where=sourced.where,
                 spec=spec,
                 axes=_flat(fragment, spec, backends),
                 config_name=fragment.pop("config_name", None),
-                fragment=fragment,
+                parts=parts_of(whole(fragment, spec), spec, backends),
                 sections=frozenset(backends.keys() & sourced.fragment.keys()),
             )
         )
@@ -127,7 +132,8 @@ def _flat(fragment: Fragment, spec: BackendSpec, backends: Mapping[str, BackendS
 
 
 def _chosen(draft: Draft, names: Iterable[str]) -> dict[str, Scalar]:
-    place: dict[str, Scalar] = {"backend": draft.spec.name, "model": draft.fragment.get("model_name", "")}
+    model = draft.parts["model_name"].value if "model_name" in draft.parts else ""
+    place: dict[str, Scalar] = {"backend": draft.spec.name, "model": model}
     return place | {name: draft.axes[name] for name in names if name in draft.axes}
 
 

@@ -4,33 +4,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any
-
-from pydantic import ValidationError
+from typing import NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
-from pytest_llem.campaign.blocks import Exclusion, blocks, exclusions
+from pytest_llem.campaign.blocks import Block, Exclusion, blocks, exclusions
 from pytest_llem.campaign.drafts import Draft, GridError, explicit
+from pytest_llem.campaign.effects import difference, without
 from pytest_llem.campaign.findings import did_you_mean
-from pytest_llem.campaign.identity import Files, engine_key, limited, slug, spec_hash, twin_hash
+from pytest_llem.campaign.host import Host
+from pytest_llem.campaign.identity import Files, SpecHashes, engine_key, limited, slug, twin_hash
 from pytest_llem.campaign.keys import experiment_keys, resolve_axis
 from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.campaign.naming import ALWAYS, Names
-from pytest_llem.campaign.rules import Candidate, Verdict, judge
-from pytest_llem.campaign.schema import Campaign, Scalar
-from pytest_llem.records import (
-    Baseline,
-    Configuration,
-    Dataset,
-    Decoder,
-    Load,
-    Record,
-    Timeseries,
-    Warmup,
+from pytest_llem.campaign.parts import PARAMETERS
+from pytest_llem.campaign.rules import (
+    FILTERED,
+    WARNED,
+    WITHOUT_EFFECT,
+    Candidate,
+    Figures,
+    Finding,
+    Idle,
+    Judge,
+    Surroundings,
+    Verdict,
+    candidate,
 )
+from pytest_llem.campaign.schema import Campaign, Scalar
+from pytest_llem.records import Configuration
 
 __all__ = ["Expansion", "GridError", "Point", "expand"]
 
@@ -68,6 +71,8 @@ class Expansion:
         filtered: those that never run.
         generated: points before any was filtered or merged.
         merged: points that equal another one and run as that.
+        differences: how many of those differ from it, by words for the keys in which they do.
+        figures: by reason, the numbers of the point that it holds of most.
         notes: what the author should hear.
     """
 
@@ -75,6 +80,8 @@ class Expansion:
     filtered: tuple[Point, ...]
     generated: int
     merged: int
+    differences: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def reasons(self) -> dict[Verdict, Counter[str]]:
@@ -85,20 +92,26 @@ class Expansion:
         }
 
 
-def expand(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec], executor: str = "local") -> Expansion:
+def expand(
+    loaded: LoadedCampaign,
+    backends: Mapping[str, BackendSpec],
+    executor: str = "local",
+    host: Host | None = None,
+) -> Expansion:
     """Return the points of a campaign.
 
     Args:
         loaded: the campaign and its explicit experiments.
         backends: by name.
         executor: where experiments run; part of each point's hash.
+        host: the machine on which they run; None where nothing is known of it.
 
     Raises:
         GridError: no point is left, there are too many, or a key names something that does not exist.
     """
     campaign = loaded.campaign
     grid = blocks(campaign, backends)
-    generated = len(loaded.fragments) + sum(block.size for block in grid)
+    generated = _generated(loaded, grid)
     _check_number(generated, campaign)
     experiments = explicit(loaded, backends)
     names = Names(
@@ -110,10 +123,38 @@ def expand(loaded: LoadedCampaign, backends: Mapping[str, BackendSpec], executor
     )
     _check_group_by(campaign, names, backends)
     excluding = exclusions(campaign.grid, grid) if campaign.grid else []
-    collected = _Collection(loaded, names, frozenset(backends), executor)
+    files = Files(loaded.rootdir)
+    hashes = SpecHashes(window=campaign.window, execution=campaign.execution, executor=executor, files=files)
+    judging, collected = _Judging(Surroundings(files, host)), _Collection(names, hashes)
     for draft in chain(experiments, *(block.drafts(excluding) for block in grid)):
-        collected.add(draft)
+        collected.add(judging.judged(draft))
     return collected.expansion(generated, excluding)
+
+
+def needed_backends(
+    loaded: LoadedCampaign, backends: Mapping[str, BackendSpec], host: Host | None = None
+) -> list[str]:
+    """Return the backends of a campaign that have a point to run, without looking at all points.
+
+    Raises:
+        GridError: there are too many points, or an exclusion names something that does not exist.
+    """
+    judging = _Judging(Surroundings(Files(loaded.rootdir), host))
+    grid = blocks(loaded.campaign, backends)
+    _check_number(_generated(loaded, grid), loaded.campaign)
+    excluding = exclusions(loaded.campaign.grid, grid) if loaded.campaign.grid else []
+    needed: set[str] = set()
+    for spec, drafts in chain(
+        ((draft.spec, [draft]) for draft in explicit(loaded, backends)),
+        ((block.spec, block.drafts(excluding)) for block in grid),
+    ):
+        if spec.name not in needed and any(map(judging.runs, drafts)):
+            needed.add(spec.name)
+    return sorted(needed)
+
+
+def _generated(loaded: LoadedCampaign, grid: Sequence[Block]) -> int:
+    return len(loaded.fragments) + sum(block.size for block in grid)
 
 
 def _check_number(generated: int, campaign: Campaign) -> None:
@@ -135,37 +176,81 @@ def _check_group_by(campaign: Campaign, names: Names, backends: Mapping[str, Bac
             raise GridError(f"group_by: {name!r} is neither an axis nor a key{did_you_mean(name, known)}")
 
 
+class _Judged(NamedTuple):
+    """A draft without what has no effect in it, and what the rules say of it."""
+
+    draft: Draft
+    texts: Mapping[str, str]
+    verdict: Verdict
+    findings: Sequence[Finding]
+    idle: Sequence[Idle] = ()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Those of the verdict."""
+        return tuple(finding.reason for finding in self.findings)
+
+
+class _Judging:
+    """Has the drafts of one campaign judged."""
+
+    def __init__(self, surroundings: Surroundings) -> None:
+        self._surroundings = surroundings
+        self._judge = Judge(FILTERED, WARNED, WITHOUT_EFFECT)
+
+    def judged(self, draft: Draft) -> _Judged:
+        """Return what becomes of a draft."""
+        if refused := draft.excluded + draft.parts[PARAMETERS].refusal:
+            return _Judged(draft, {}, "filtered", [Finding("filtered", reason) for reason in refused])
+        it = self._candidate(draft)
+        idle = self._judge.idle(it)
+        effective = without(draft, idle)
+        if effective is not draft:
+            it = self._candidate(effective)
+        findings = self._judge.findings(it)
+        if not findings or findings[0].verdict != "filtered":
+            findings = [*findings, *(Finding("warned", one.reason) for one in idle if one.value is not None)]
+        return _Judged(effective, it.texts, findings[0].verdict if findings else "valid", findings, idle)
+
+    def runs(self, draft: Draft) -> bool:
+        """Return whether a draft is not filtered."""
+        return self.judged(draft).verdict != "filtered"
+
+    def _candidate(self, draft: Draft) -> Candidate:
+        return candidate(draft.spec, draft.parts, self._surroundings, draft.sections)
+
+
 class _Collection:
     """The points of one campaign as they are found."""
 
-    def __init__(self, loaded: LoadedCampaign, names: Names, backends: frozenset[str], executor: str) -> None:
-        self._campaign = loaded.campaign
-        self._files = Files(loaded.rootdir)
+    def __init__(self, names: Names, hashes: SpecHashes) -> None:
         self._names = names
-        self._backends = backends
-        self._executor = executor
-        self._points: dict[str, Point] = {}
-        self._filtered: list[Point] = []
-        self._merged: Counter[str] = Counter()
+        self._hashes = hashes
         self._ids: set[str] = set()
+        self._points: dict[str, Point] = {}
+        self._idle: dict[str, Sequence[Idle]] = {}
+        self._merged: Counter[str] = Counter()
+        self._differences: Counter[str] = Counter()
+        self._filtered: list[Point] = []
+        self._figures: dict[str, Figures] = {}
 
-    def add(self, draft: Draft) -> None:
-        """Check a draft, and keep it as a point or count it with its equal."""
-        parameters, refusal = _section(draft)
-        configuration = _configuration(draft, parameters, self._backends)
-        if reasons := draft.excluded + refusal:
-            verdict: Verdict = "filtered"
-        else:
-            candidate = Candidate(configuration, parameters, draft.spec, self._files, draft.sections)
-            verdict, reasons = judge(candidate)
-        if verdict == "filtered":
-            self._filtered.append(self._point(draft, configuration, verdict, reasons))
+    def add(self, judged: _Judged) -> None:
+        """Keep a draft as a point, or count it with its equal."""
+        for finding in judged.findings:
+            if finding.figures:
+                largest = self._figures.get(finding.reason, finding.figures)
+                self._figures[finding.reason] = max(largest, finding.figures)
+        if judged.verdict == "filtered":
+            self._filtered.append(self._point(judged))
             return
-        digest = self._hash(configuration)
+        digest = self._hash(judged)
         if digest in self._points:
             self._merged[digest] += 1
+            self._differences[difference(judged.idle, self._idle.get(digest, ()))] += 1
         else:
-            self._points[digest] = self._point(draft, configuration, verdict, reasons, digest)
+            self._points[digest] = self._point(judged, digest)
+            if written := [one for one in judged.idle if one.value is not None]:
+                self._idle[digest] = written
 
     def expansion(self, generated: int, excluding: Sequence[Exclusion]) -> Expansion:
         """Return all that was found.
@@ -185,17 +270,13 @@ class _Collection:
             filtered=tuple(self._filtered),
             generated=generated,
             merged=self._merged.total(),
+            differences={what: count for what, count in self._differences.most_common() if what},
+            figures={reason: figures.text for reason, figures in self._figures.items()},
             notes=tuple(f"{e.where} matches no point" for e in excluding if e.reason not in reasons),
         )
 
-    def _point(
-        self,
-        draft: Draft,
-        configuration: Configuration,
-        verdict: Verdict,
-        reasons: tuple[str, ...],
-        digest: str = "",
-    ) -> Point:
+    def _point(self, judged: _Judged, digest: str = "") -> Point:
+        draft = judged.draft
         words = self._names.words(draft)
         point_id = "-".join(map(slug, words))
         if digest:
@@ -205,63 +286,26 @@ class _Collection:
             id=point_id,
             label=" ".join(words),
             axes=self._names.axes(draft),
-            configuration=configuration,
+            configuration=_configuration(draft),
             spec_hash=digest,
-            engine_key=engine_key(configuration, draft.spec) if digest else "",
-            verdict=verdict,
-            reasons=reasons,
+            engine_key=engine_key(judged.texts, draft.spec) if digest else "",
+            verdict=judged.verdict,
+            reasons=judged.reasons,
         )
 
-    def _hash(self, configuration: Configuration) -> str:
+    def _hash(self, judged: _Judged) -> str:
         """Return the hash of a configuration; equal ones stay apart when they have different names."""
-        plain = spec_hash(
-            configuration,
-            window=self._campaign.window,
-            execution=self._campaign.execution,
-            executor=self._executor,
-            files=self._files,
-        )
-        own, equal = configuration.config_name, self._points.get(plain)
+        plain = self._hashes.of(judged.draft.parts, judged.texts)
+        own, equal = judged.draft.config_name, self._points.get(plain)
         if equal is None or own in (None, equal.configuration.config_name):
             return plain
         return twin_hash(plain, own)
 
 
-def _section(draft: Draft) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the parameters of a draft's backend, all of them, and what the backend has against them."""
-    section = draft.fragment.get(draft.spec.name, {})
-    try:
-        return draft.spec.parameters.model_validate(section).model_dump(mode="json"), ()
-    except ValidationError as error:
-        words = (problem["msg"].removeprefix("Value error, ") for problem in error.errors())
-        return section, tuple(f"{draft.spec.name}: {each}" for each in words)
+def _configuration(draft: Draft) -> Configuration:
+    """Return the configuration of a draft. Its parts are checked, and are shared with all points that have them."""
+    fields = {name: part.value for name, part in draft.parts.items()}
+    return _BLANK.model_copy(update=fields | {"config_name": draft.config_name})
 
 
-_NESTED: Mapping[str, type[Record]] = {
-    "dataset": Dataset,
-    "decoder": Decoder,
-    "load": Load,
-    "warmup": Warmup,
-    "baseline": Baseline,
-    "timeseries": Timeseries,
-}
-
-
-def _configuration(draft: Draft, parameters: dict[str, Any], backends: frozenset[str]) -> Configuration:
-    """Return the configuration of a draft; sections of other backends stay out."""
-    fields: dict[str, Any] = {
-        "config_name": draft.config_name,
-        "backend": draft.spec.name,
-        "parameters": parameters,
-    }
-    for key, value in draft.fragment.items():
-        if key not in backends:
-            nested = key in _NESTED and isinstance(value, dict)
-            fields[key] = _shared(_NESTED[key], **value) if nested else value
-    return Configuration.model_validate(fields)
-
-
-@lru_cache(maxsize=4096, typed=True)
-def _shared(model: type[Record], **fields: Any) -> Record:
-    """Return one instance for all points with these values: records are immutable, and points are many."""
-    return model(**fields)
+_BLANK = Configuration()

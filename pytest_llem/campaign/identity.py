@@ -10,26 +10,31 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from hashlib import sha256
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pydantic import TypeAdapter
-
 from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.parts import DEFAULTS, PARAMETERS, Parts
 from pytest_llem.campaign.schema import Execution, Window
-from pytest_llem.records import RANDOM_WEIGHTS, Configuration
+from pytest_llem.records import RANDOM_WEIGHTS, Configuration, Dataset
 
 POINT_ID_BYTES = 108
 """Longest id of a point. With `-c` and a cycle of ten digits it stays within the 120 bytes of a node id."""
 
-_HASHED_APART = {"config_name", "prompts_file", "parameters"}
+_NAMING = ("prompts_file", "dataset", "model_name")
+"""Fields that name something whose content is hashed."""
+
+_HASHED = [
+    name for name in Configuration.model_fields if name not in ("config_name", "prompts_file", PARAMETERS)
+]
 """The first two only name something: what they name is hashed, or a twin by its name."""
 
-
-_ANY: TypeAdapter[Any] = TypeAdapter(Any)
+_TEXT = "{{" + ",".join(f'"{name}":{{}}' for name in _HASHED) + "}}"
+_hashed = itemgetter(*_HASHED)
 
 
 class _File(NamedTuple):
@@ -54,8 +59,7 @@ class Files:
     def content(self, path: str) -> str | None:
         """Return the digest of a file or, by names and sizes, of a folder; None when there is neither."""
         if path not in self._contents:
-            folder = self._folder / path
-            listing = _listing(folder) if path and folder.is_dir() else None
+            listing = _listing(self._folder / path) if path else None
             self._contents[path] = listing or self.digest(path)
         return self._contents[path]
 
@@ -81,8 +85,13 @@ def _read(folder: Path, path: str) -> _File:
     return _File(sha256(content).hexdigest(), parsed if isinstance(parsed, dict) else {})
 
 
-def _listing(folder: Path) -> str:
+def _listing(folder: Path) -> str | None:
     """Return a digest of the names and sizes of a folder's files: their content may be gigabytes."""
+    try:
+        if not folder.is_dir():
+            return None
+    except OSError:  # a name too long for a path, say that of a model on a hub
+        return None
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     return _digest(*(f"{path.relative_to(folder)} {path.stat().st_size}" for path in files))
 
@@ -92,27 +101,37 @@ def model_config(model_name: str) -> str:
     return f"{model_name.removeprefix(RANDOM_WEIGHTS)}/config.json"
 
 
-def spec_hash(
-    configuration: Configuration, *, window: Window, execution: Execution, executor: str, files: Files
-) -> str:
-    """Return 16 hex digits that stand for all that can change the measured numbers.
+class SpecHashes:
+    """The identities of the points of one campaign: 16 hex digits for all that can change the measured numbers.
 
     These are the configuration, the content of its prompts file, of a dataset that lies here, and of the
     `config.json` of a model in a local folder, the floor and cap of the warm-up, the window, and the
     executor. Not in it: names, gaps, timeouts and the number of cycles. `twin_hash` tells apart equal
     configurations that are kept on purpose.
     """
-    prompts, dataset = configuration.prompts_file, configuration.dataset
-    surroundings = (
-        prompts and files.digest(prompts),
-        dataset and files.content(dataset.name),
-        files.digest(model_config(configuration.model_name)),
-        (execution.warmup_prompts, execution.warmup_timeout_seconds),
-        (window.seconds, window.passes),
-        executor,
-    )
-    fields = configuration.model_dump_json(exclude=_HASHED_APART)
-    return _digest(fields, _canonical(configuration.parameters), repr(surroundings))[:16]
+
+    def __init__(self, *, window: Window, execution: Execution, executor: str, files: Files) -> None:
+        self._files = files
+        self._shared = (
+            (execution.warmup_prompts, execution.warmup_timeout_seconds),
+            (window.seconds, window.passes),
+            executor,
+        )
+        self._contents = lru_cache(maxsize=4096)(self._content)
+
+    def of(self, parts: Parts, texts: Mapping[str, str]) -> str:
+        """Return the hash of a configuration, given as the parts that it sets and as the texts of all."""
+        contents = self._contents(*(parts.get(name, DEFAULTS[name]).value for name in _NAMING))
+        return _digest(_TEXT.format(*_hashed(texts)), texts[PARAMETERS], contents)[:16]
+
+    def _content(self, prompts_file: str | None, dataset: Dataset | None, model_name: str) -> str:
+        surroundings = (
+            prompts_file and self._files.digest(prompts_file),
+            dataset and self._files.content(dataset.name),
+            self._files.digest(model_config(model_name)),
+            *self._shared,
+        )
+        return repr(surroundings)
 
 
 def twin_hash(equal: str, config_name: str) -> str:
@@ -124,30 +143,21 @@ def twin_hash(equal: str, config_name: str) -> str:
     return _digest(equal, config_name)[:16]
 
 
-def engine_key(configuration: Configuration, spec: BackendSpec) -> str:
+def engine_key(texts: Mapping[str, str], spec: BackendSpec) -> str:
     """Return 12 hex digits that stand for what the engine loads.
 
     Two configurations with one key can be served by one launch.
     """
-    per_call = spec.parameters.per_call
-    loaded = {name: value for name, value in configuration.parameters.items() if name not in per_call}
-    fields = (
-        configuration.backend,
-        configuration.model_name,
-        configuration.gpus,
-        configuration.fp_precision,
-    )
-    return _digest(repr(fields), _canonical(loaded))[:12]
+    return _engine_key(spec.name, spec.parameters.per_call, *_loaded(texts))
 
 
-def _canonical(parameters: dict[str, Any]) -> str:
-    return _sorted_json(_ANY.dump_json(parameters))
+_loaded = itemgetter("parameters", "model_name", "gpus", "fp_precision")
 
 
 @lru_cache(maxsize=4096)
-def _sorted_json(text: bytes) -> str:
-    """Return JSON with all keys sorted; cached, because a grid has few sections for its many points."""
-    return json.dumps(json.loads(text), sort_keys=True, separators=(",", ":"))
+def _engine_key(backend: str, per_call: frozenset[str], parameters: str, *fields: str) -> str:
+    loaded = {name: value for name, value in json.loads(parameters).items() if name not in per_call}
+    return _digest(backend, *fields, json.dumps(loaded, sort_keys=True))[:12]
 
 
 def _digest(*parts: str) -> str:

@@ -62,9 +62,9 @@ class Names:
                 return words
         if len(self._models) > 1:
             words.append(self._models[draft.axes["model"]])
-        facts = (
+        facts = [
             _fact(self.short[name], value) for name, value in draft.axes.items() if name in self._varying
-        )
+        ]
         return [*words, *facts]
 
 

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pytest_llem.campaign.host import Device
+
 
 @dataclass(frozen=True)
 class Gpu:
@@ -99,6 +101,22 @@ def installed() -> Installed:
             gpus.append(Gpu(index, uuid, device.ask(nvml.nvmlDeviceGetName, handle)))
         problems += device.unanswered
     return Installed(tuple(gpus), tuple(problems))
+
+
+def devices(here: Installed) -> tuple[Device, ...]:
+    """Return what rules need to know of these GPUs; what one does not tell is None."""
+    nvml, _ = _driver()
+    return () if nvml is None else tuple(_device(nvml, gpu) for gpu in here.gpus)
+
+
+def _device(nvml: Any, gpu: Gpu) -> Device:
+    device = _Questions(str(gpu))
+    handle = device.ask(nvml.nvmlDeviceGetHandleByUUID, gpu.uuid)
+    if handle is None:
+        return Device(gpu.index, gpu.uuid)
+    capability = device.ask(nvml.nvmlDeviceGetCudaComputeCapability, handle)
+    whole = device.ask(nvml.nvmlDeviceGetMemoryInfo, handle)
+    return Device(gpu.index, gpu.uuid, capability and tuple(capability), whole and whole.total)
 
 
 def memory(uuids: Iterable[str]) -> list[GpuMemory]:

@@ -11,10 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pytest_llem.architectures import UnknownArchitectureError, architecture
 from pytest_llem.backends.base import Request
 from pytest_llem.records import METRICS, Quantity, unavailable
-from pytest_llem.worker.architecture import architecture
-from pytest_llem.worker.families import UnknownArchitectureError
 from pytest_llem.worker.protocol import Order
 
 CONFIG = "config.json"
@@ -57,15 +56,6 @@ def flops_per_token(config: Mapping[str, Any], *, context_tokens: float) -> Flop
         for layer in attention
     )
     return FlopsPerToken(2.0 * sum(part.multiplied for part in parts), 2.0 * seen)
-
-
-def parameter_count(config: Mapping[str, Any]) -> int:
-    """Return the number of parameters, biases and norms included, a tied output head once.
-
-    Raises:
-        UnknownArchitectureError: the architecture is not known here.
-    """
-    return sum(part.stored for part in architecture(config).parts)
 
 
 def of_window(order: Order, requests: Sequence[Request]) -> dict[str, Quantity]:

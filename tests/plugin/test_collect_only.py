@@ -12,8 +12,9 @@ from runs import run_folders
 Campaign = Callable[..., Path]
 
 MIXED = """
-    backends: [abacus, vllm]
+    backends: [abacus, tensorrt]
     shared:
+      fp_precision: [float32]
       batch_size: [1, 2]
       max_output_tokens: [4, 4]
 """
@@ -31,7 +32,7 @@ def test_it_lists_the_items_and_groups_the_reasons(pytester: pytest.Pytester, ca
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--collect-only")
     assert done.ret == 0
     done.stdout.fnmatch_lines(["*: 2 valid, * filtered, * warned; 2 cycles = 4 experiments; at least 0:00*"])
-    assert done.stdout.str().count("the vllm backend") == 1
+    assert done.stdout.str().count("TensorRT-LLM serves no float32") == 1
     assert done.stdout.str().count("<ExperimentItem ") == 4
 
 

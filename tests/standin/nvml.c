@@ -428,6 +428,16 @@ NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, "pcie_generation")
 NUMBER(nvmlDeviceGetMaxPcieLinkGeneration, "max_pcie_generation")
 NUMBER(nvmlDeviceGetCurrPcieLinkWidth, "pcie_width")
 
+/* As text, such as `capability=8.9`. */
+int nvmlDeviceGetCudaComputeCapability(struct device *device, int *major, int *minor)
+{
+    char text[32];
+    int result = fact(device->index + 1, "capability", text, sizeof text);
+    if (result == SUCCESS && sscanf(text, "%d.%d", major, minor) != 2)
+        abort();
+    return result;
+}
+
 int nvmlDeviceGetMaxClockInfo(struct device *device, int type, unsigned *mhz)
 {
     return number(device->index + 1, type == 2 ? "max_memory_mhz" : "max_sm_mhz", mhz);

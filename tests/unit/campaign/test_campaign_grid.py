@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 import textwrap
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from pytest_llem.backends.base import BackendSpec, Parameters
 from pytest_llem.backends.pytorch.spec import SPEC as PYTORCH
 from pytest_llem.backends.tensorrt.spec import SPEC as TENSORRT
 from pytest_llem.backends.vllm.spec import SPEC as VLLM
-from pytest_llem.campaign.grid import Expansion, GridError, Point, expand
+from pytest_llem.campaign.grid import Expansion, GridError, Point, expand, needed_backends
 from pytest_llem.campaign.loader import LoadedCampaign, load
 from pytest_llem.campaign.schema import Campaign, Grid
 
@@ -38,7 +39,8 @@ class Strict(Parameters):
 
 STRICT = BackendSpec(name="strict", parameters=Strict, batch_parameter="batch", engine="strict.engine")
 ALL = {spec.name: replace(spec, engine="some.engine") for spec in (PYTORCH, VLLM, TENSORRT, STRICT)}
-TODAY = {spec.name: spec for spec in (PYTORCH, VLLM, TENSORRT)}
+TODAY = {"pytorch": PYTORCH} | {spec.name: replace(spec, engine=None) for spec in (VLLM, TENSORRT)}
+"""Two backends whose engines are still to come."""
 
 
 @pytest.fixture
@@ -563,3 +565,27 @@ def test_ids_are_short_unique_and_safe_whatever_things_are_called(
     assert len(found) == expand(loaded, ALL).generated
     assert len({point.id for point in found}) == len(found)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{1,108}", point.id) for point in found)
+
+
+# --- Before the executor is known ---
+
+
+def test_needed_backends_are_those_with_a_point_to_run(tmp_path: Path) -> None:
+    """Whether containers are at hand is asked for backends that will run, not for those that are filtered."""
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        "campaign_name: c\nmodel: m\ngrid: {backends: [pytorch, vllm, tensorrt], shared: {fp_precision: [float32]}}\n"
+        "experiments: [{backend: strict, strict: {batch: 2}}]\n"
+    )
+    loaded = load(path, tmp_path, backends=ALL)
+    assert needed_backends(loaded, ALL) == ["pytorch", "vllm"]
+
+
+def test_needed_backends_of_a_grid_that_is_too_large_are_not_looked_for(tmp_path: Path) -> None:
+    """A grid of a million points, none of which can run, is refused at once."""
+    axes = {name: list(range(1, 101)) for name in ("batch_size", "max_input_tokens", "max_output_tokens")}
+    grid = {"backends": ["tensorrt"], "shared": {"fp_precision": ["float32"], "random_seed": [1], **axes}}
+    path = tmp_path / "campaign.yaml"
+    path.write_text(json.dumps({"campaign_name": "c", "model": "m", "grid": grid}))
+    with pytest.raises(GridError, match="1,000,000 points x 5 cycles"):
+        needed_backends(load(path, tmp_path, backends=ALL), ALL)

@@ -9,31 +9,30 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.backends.pytorch.spec import SPEC
+from pytest_llem.campaign.drafts import whole
 from pytest_llem.campaign.identity import (
     POINT_ID_BYTES,
     Files,
+    SpecHashes,
     engine_key,
     limited,
     slug,
-    spec_hash,
     twin_hash,
 )
+from pytest_llem.campaign.parts import Parts, parts_of, texts_of
 from pytest_llem.campaign.schema import Execution, Window
-from pytest_llem.records import Configuration
 
 NODE_ID = re.compile(r"[A-Za-z0-9._-]+")
 
 
-def configured(parameters: dict[str, Any] | None = None, **fields: Any) -> Configuration:
-    """Return a pytorch configuration with all of its parameters, as a point has them."""
-    section = SPEC.parameters.model_validate(parameters or {}).model_dump(mode="json")
-    return Configuration.model_validate(
-        {"model_name": "gpt2", "backend": "pytorch", **fields, "parameters": section}
-    )
+def configured(parameters: dict[str, Any] | None = None, **fields: Any) -> Parts:
+    """Return a pytorch configuration, as a point has it."""
+    fragment = {"model_name": "gpt2", **fields, "pytorch": parameters or {}}
+    return parts_of(whole(fragment, SPEC), SPEC, {"pytorch"})
 
 
 def hashed(
-    configuration: Configuration,
+    configuration: Parts,
     *,
     window: Window | None = None,
     execution: Execution | None = None,
@@ -41,13 +40,18 @@ def hashed(
     folder: Path = Path("nowhere"),
 ) -> str:
     """Return the spec hash of a configuration in usual surroundings."""
-    return spec_hash(
-        configuration,
+    hashes = SpecHashes(
         window=window or Window(),
         execution=execution or Execution(),
         executor=executor,
         files=Files(folder),
     )
+    return hashes.of(configuration, texts_of(configuration))
+
+
+def key(configuration: Parts) -> str:
+    """Return the engine key of a configuration."""
+    return engine_key(texts_of(configuration), SPEC)
 
 
 # --- What the numbers depend on ---
@@ -127,11 +131,10 @@ def test_order_of_keys_leaves_the_hash_alone(order: list[str], random: Any) -> N
     """Rewriting a mapping in another order is not another configuration, at any depth."""
     method = {"quant_method": "gptq", "bits": 4, "modules": {"a": 1, "b": 2}}
     usual = configured({"quantization_config": method})
-    other = configured({"quantization_config": {key: method[key] for key in order}})
-    shuffled = sorted(other.parameters.items(), key=lambda _: random.random())
-    other = other.model_copy(update={"parameters": dict(shuffled)})
+    written = {"quantization_config": {name: method[name] for name in order}, "batch_size": 1}
+    other = configured(dict(sorted(written.items(), key=lambda _: random.random())))
     assert hashed(other) == hashed(usual)
-    assert engine_key(other, SPEC) == engine_key(usual, SPEC)
+    assert key(other) == key(usual)
 
 
 def test_prompts_count_by_what_the_file_says(tmp_path: Path) -> None:
@@ -222,7 +225,7 @@ def test_twins_differ_by_their_names() -> None:
 )
 def test_what_each_call_carries_needs_no_new_load(changed: dict[str, Any]) -> None:
     """Batch size, lengths, prompts and sampling are served by the launch that is there."""
-    assert engine_key(configured(**changed), SPEC) == engine_key(configured(), SPEC)
+    assert key(configured(**changed)) == key(configured())
 
 
 @pytest.mark.parametrize(
@@ -240,13 +243,13 @@ def test_what_each_call_carries_needs_no_new_load(changed: dict[str, Any]) -> No
 )
 def test_what_is_loaded_changes_the_engine_key(changed: dict[str, Any]) -> None:
     """Two configurations with one key can share a process."""
-    assert engine_key(configured(**changed), SPEC) != engine_key(configured(), SPEC)
+    assert key(configured(**changed)) != key(configured())
 
 
 def test_the_seed_needs_no_load() -> None:
     """The seed draws prompts; random weights have a seed of their own, so no launch is spent on it."""
     first, second = (configured(model_name="random:tiny", random_seed=seed) for seed in (1, 2))
-    assert engine_key(first, SPEC) == engine_key(second, SPEC)
+    assert key(first) == key(second)
 
 
 # --- Names ---

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pytest_llem.backends.registry import registered
-from pytest_llem.campaign import document
+from pytest_llem.campaign import document, fragments, notes
 from pytest_llem.campaign.loader import CampaignError, LoadedCampaign, load
 
 Load = Callable[..., LoadedCampaign]
@@ -368,8 +368,15 @@ class TestIdentity:
 
 
 class TestNotes:
-    def test_a_key_without_effect_yet_says_what_it_waits_for(self, load_text: Load) -> None:
+    def test_a_key_without_effect_yet_says_what_it_waits_for(
+        self, load_text: Load, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         """Keys that wait for one thing share a note; a value that is the default needs none."""
+        waiting = {"cost.price_per_kwh": "costs", "defaults.prefix_reuse": "a cache"} | {
+            f"daemon.{name}": "the daemon" for name in ("at", "interval", "quiet")
+        }
+        for module in (notes, fragments):
+            monkeypatch.setattr(module, "NOT_YET", waiting)
         loaded = load_text(
             GRID
             + "    prefix_reuse: [forbid, allow]\n"
@@ -377,8 +384,8 @@ class TestNotes:
         )
         assert loaded.notes == (
             "daemon.at, daemon.interval have no effect yet: they come with the daemon",
-            "cost.price_per_kwh has no effect yet: it comes with the plan of hours and cost",
-            "prefix_reuse has no effect yet: it comes with the vLLM backend",
+            "cost.price_per_kwh has no effect yet: it comes with costs",
+            "prefix_reuse has no effect yet: it comes with a cache",
         )
 
     def test_a_plain_campaign_has_no_notes(self, load_text: Load) -> None:

@@ -99,11 +99,9 @@ daemon: {interval: 6}
 daemon: {interval: 6 hours}
     8:20: daemon.interval: '6 hours' is no duration: write a whole number with s, m, h or d, such as 90s
     or 6h
-daemon: {enabled: true}
-    8:19: daemon.enabled: daemon.enabled other than false comes with the daemon
 notify: {webhook_url: example.org}
-    8:23: notify.webhook_url: 'example.org' is no address: write one that starts with https:// or
-    http://
+    8:23: notify.webhook_url: this is no address: write one that starts with https:// or http://,
+    without blanks, others than ASCII letters as %XX
 notify: {on: [complete, failed]}
     8:25: notify.on[1]: expected 'complete' or 'failure', found the text 'failed'; did you mean
     'failure'?
@@ -233,7 +231,7 @@ num_processes: 2
     remove it
 sharding: {strategy: tensor_parallel, num_shards: 2}
     2:39: sharding.num_shards: this backend does not shard a model that way; write
-    vllm.tensor_parallel_size or tensorrt.tp_size
+    vllm.tensor_parallel_size or tensorrt.tensor_parallel_size
 adapter: some/lora
     2:1: adapter: not supported: adapters are not loaded; name a model into which it is merged as
     model_name

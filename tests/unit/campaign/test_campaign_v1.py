@@ -92,8 +92,17 @@ class TestCampaigns:
         assert note(write(tmp_path, campaign=self.CAMPAIGN), "defaults") == (
             "defaults that differ from llenergymeasure v1's: execution.structure shuffled (v1: interleaved), "
             "execution.config_gap_seconds 10 (v1: 60), execution.warmup_timeout_seconds 120 (v1: 30), "
-            "warmup.cv_threshold 0.02 (v1: 0.05), output_length exact (v1: natural)"
+            "warmup.cv_threshold 0.02 (v1: 0.05), output_length exact (v1: natural), "
+            "vllm.gpu_memory_utilization null (v1: 0.9), vllm.enable_prefix_caching null (v1: false), "
+            "vllm.enable_chunked_prefill null (v1: false)"
         )
+
+    def test_defaults_of_a_backend_are_named_where_it_is_used(self, tmp_path: Path) -> None:
+        """A v1 campaign without vLLM hears nothing of vLLM's defaults."""
+        campaign = self.CAMPAIGN.replace("[pytorch, vllm]", "[pytorch]").replace(
+            "vllm: {enforce_eager: true}", ""
+        )
+        assert "vllm" not in note(write(tmp_path, campaign=campaign), "defaults")
 
     def test_a_campaign_of_this_version_hears_nothing_of_v1(self, tmp_path: Path) -> None:
         """Without a v1 version or a v1 key, v1's defaults are nobody's business."""
@@ -132,7 +141,7 @@ sharding: {strategy: none, num_shards: 1}
 {backend: vllm, sharding: {strategy: tensor_parallel, num_shards: 2}}
     {backend: vllm, vllm: {tensor_parallel_size: 2}}
 {backend: tensorrt, sharding: {strategy: pipeline_parallel, num_shards: 2}}
-    {backend: tensorrt, tensorrt: {pp_size: 2}}
+    {backend: tensorrt, tensorrt: {pipeline_parallel_size: 2}}
 num_processes: 1
     {}
 traffic_simulation: {enabled: false, mode: poisson, target_qps: 5}
@@ -169,10 +178,16 @@ vllm: {attention: {backend: auto, flash_version: null, disable_sliding_window: t
     {vllm: {disable_sliding_window: true}}
 vllm: {attention: {backend: FLASHINFER}, distributed_backend: ray}
     {vllm: {attention_backend: FLASHINFER, distributed_executor_backend: ray}}
-vllm: {lora: {enabled: true, max_loras: 2, max_rank: 8}}
-    {vllm: {enable_lora: true, max_loras: 2, max_lora_rank: 8}}
+vllm: {lora: {enabled: false, max_loras: 2, max_rank: 8}, swap_space: 4}
+    {}
 vllm: {speculative: {model: small, num_tokens: 3, method: eagle}}
     {vllm: {speculative_config: {method: eagle, num_speculative_tokens: 3, model: small}}}
+tensorrt: {tp_size: 2, pp_size: 1, quantization: int4_awq, builder_opt_level: 3, kv_cache_type: paged}
+    {tensorrt: {tensor_parallel_size: 2, pipeline_parallel_size: 1, quant_algo: W4A16_AWQ}}
+tensorrt: {gpu_memory_utilization: 0.8, enable_chunked_context: false, enable_kv_cache_reuse: true}
+    {tensorrt: {free_gpu_memory_fraction: 0.8, enable_chunked_prefill: false, enable_block_reuse: true}}
+tensorrt: {quantization: none, draft_model: small, num_draft_tokens: 3}
+    {tensorrt: {quant_algo: null, speculative_model: small, max_draft_len: 3}}
 """
 """One key of v1 a line, with what it is today indented below."""
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
+from pytest_llem.architectures import FAMILIES, UnknownArchitectureError, parameter_count
 from pytest_llem.backends.base import Request
 from pytest_llem.records import Configuration
-from pytest_llem.worker.families import FAMILIES, UnknownArchitectureError
-from pytest_llem.worker.flops import flops_per_token, mean_context, of_window, parameter_count
+from pytest_llem.worker.flops import flops_per_token, mean_context, of_window
 from pytest_llem.worker.protocol import Order, Timeouts, WarmupPolicy
 from standin.tiny_models import VARIANTS, as_saved, config_of, model_of
 

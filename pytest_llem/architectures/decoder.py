@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from pytest_llem.worker.families import FAMILIES, Config, Experts, Family, UnknownArchitectureError
+from pytest_llem.architectures.families import FAMILIES, Config, Experts, Family, UnknownArchitectureError
 
 
 class Part(NamedTuple):
@@ -30,10 +30,12 @@ class Attention(NamedTuple):
     Attributes:
         width: lengths of a query and of a value, added up over all heads.
         window: the most positions that a token attends to; None for all.
+        cached: numbers that a KV cache keeps of one position: keys and values, or the latent vector of both.
     """
 
     width: int
     window: int | None
+    cached: int
 
 
 class Architecture(NamedTuple):
@@ -62,8 +64,31 @@ def architecture(values: Mapping[str, Any]) -> Architecture:
         parts += _latent_attention(config, family) if family.latent else _attention(config, family)
         parts += _mlp(config, family, layer)
         parts.append(_norms(config, family, config.count(family.norms)))
-    width = _attention_width(config, family)
-    return Architecture(tuple(parts), tuple(Attention(width, window) for window in family.windows(config)))
+    width, cached = _attention_width(config, family), _cached(config, family)
+    attention = tuple(Attention(width, window, cached) for window in family.windows(config))
+    return Architecture(tuple(parts), attention)
+
+
+def parameter_count(config: Mapping[str, Any]) -> int:
+    """Return the number of parameters, biases and norms included, a tied output head once.
+
+    Raises:
+        UnknownArchitectureError: the architecture is not known here.
+    """
+    return sum(part.stored for part in architecture(config).parts)
+
+
+def kv_cache_elements(config: Mapping[str, Any], tokens: int) -> int:
+    """Return how many numbers the KV cache of one sequence of so many tokens holds at least.
+
+    A layer with a sliding window needs no more positions than the window; latent attention needs the latent
+    vector and the rotary key alone (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1). Some engines keep more.
+
+    Raises:
+        UnknownArchitectureError: the architecture is not known here.
+    """
+    layers = architecture(config).attention
+    return sum(layer.cached * min(tokens, layer.window or tokens) for layer in layers)
 
 
 def _matrix(inputs: int, outputs: int, *, bias: bool = False) -> Part:
@@ -137,6 +162,12 @@ def _attention_width(config: Config, family: Family) -> int:
         return config.heads * 2 * _head_width(config)
     names = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     return config.heads * sum(config.number(name) for name in names)
+
+
+def _cached(config: Config, family: Family) -> int:
+    if family.latent:
+        return config.number("kv_lora_rank") + config.number("qk_rope_head_dim")
+    return 2 * config.count(family.kv_heads) * _head_width(config)
 
 
 def _mlp(config: Config, family: Family, layer: int) -> Iterator[Part]:
