@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict
 
-from pytest_llem.records import Configuration
+from pytest_llem.records import Configuration, ModelRuns
 
 
 class Parameters(BaseModel):
@@ -24,6 +24,11 @@ class Parameters(BaseModel):
     per_call: ClassVar[frozenset[str]] = frozenset()
 
 
+def in_engine(configuration: Configuration) -> ModelRuns:  # noqa: ARG001 - it is so for all of them
+    """Return where the models of most backends run: in the engine process and its children."""
+    return "in_engine"
+
+
 @dataclass(frozen=True, slots=True)
 class BackendSpec:
     """What the host knows of a backend.
@@ -33,11 +38,15 @@ class BackendSpec:
         parameters: the section's model.
         batch_parameter: the parameter that a shared `batch_size` means.
         engine: import path of the engine module, imported beside the model; None: no engine in this version.
-        preload: modules that a forkserver imports once for all launches.
+        preload: modules that a forkserver imports once for all launches; none: engines are spawned.
+        modules: further modules that must be importable beside the model.
         engine_start_timeout_s: default of `execution.start_timeout_seconds`.
         packages: distributions whose versions go into the environment snapshot.
-        install: what to type where the modules of `preload` are missing.
+        install: what to type where modules are missing.
         loads_models: `model_name` is a folder or hub id; False where it is a name that only the engine knows.
+        needs_nvidia_gpu: without one nothing of it can run.
+        model_runs: where a configuration's model runs; energy that this machine's meters do not see is not counted.
+        without_service: what to do in containers where no Compose file has a service for it.
     """
 
     name: str
@@ -45,10 +54,18 @@ class BackendSpec:
     batch_parameter: str
     engine: str | None
     preload: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     engine_start_timeout_s: float = 1800.0
     packages: tuple[str, ...] = ()
     install: str = ""
     loads_models: bool = True
+    needs_nvidia_gpu: bool = False
+    model_runs: Callable[[Configuration], ModelRuns] = in_engine
+    without_service: str = ""
+
+
+Build = Literal["hit", "miss"] | None
+"""What a build came to: the cache had it, or it was compiled; None: there is nothing to compile."""
 
 
 @dataclass(slots=True)
@@ -58,6 +75,7 @@ class Request:
     Attributes:
         submitted_s: when it was there to be served; waiting is in its latencies from then on.
         started_s: when the engine began with it; None: as soon as it was submitted.
+        cached_tokens: of the prompt, from a prefix cache; None: the engine does not count them.
         token_s: when each output token was there, with `streaming`; None: the engine kept no times between the
             first and the last.
     """
@@ -67,7 +85,7 @@ class Request:
     completed_s: float
     prompt_tokens: int
     output_tokens: int
-    cached_tokens: int = 0
+    cached_tokens: int | None = 0
     started_s: float | None = None
     token_s: Sequence[float] | None = None
 
@@ -87,7 +105,12 @@ class PassReport:
 
 
 class Engine(Protocol):
-    """A loaded model. The engine module offers `load(configuration, model_files) -> Engine`."""
+    """A loaded model. The engine module offers `load(configuration, model_files) -> Engine`.
+
+    A backend that compiles ahead offers `build(configuration, model_files) -> Build` beside it, which is called
+    before `load`, in the same process. It leaves what `load` will need in a cache of its own. Time and energy of
+    what it compiles are reported apart from those of the load.
+    """
 
     vocabulary_size: int
     special_token_ids: frozenset[int]
@@ -133,5 +156,20 @@ class Scheduler(Protocol):
         """Forget every submitted request, and return those that had begun, as far as they got."""
 
 
+@runtime_checkable
+class Demanding(Protocol):
+    """What an engine offers beside `effective` if its parameters leave something to the engine.
+
+    Without it every parameter that is not None is compared with what `effective` says of it.
+    """
+
+    def asked(self, configuration: Configuration) -> dict[str, Any]:
+        """Return what a configuration demands, in the names of `effective`; what it leaves open is not in it."""
+
+
 class EngineError(Exception):
     """The engine refuses: the message says what, in one sentence, for the person who wrote the campaign."""
+
+
+class EngineFailed(Exception):
+    """The engine broke down: the message says how, in one sentence; the campaign need not be wrong."""

@@ -12,10 +12,17 @@ from pytest_llem.meters.base import Meter, Reading, Sample
 from pytest_llem.meters.excess import mean_power_w
 from pytest_llem.meters.part import PartOfMeter
 from pytest_llem.meters.sums import DOMAINS, with_sums
-from pytest_llem.records import MEASURED_ENERGY, Quantity, unavailable
+from pytest_llem.meters.unmetered import Unmetered
+from pytest_llem.records import MEASURED_ENERGY, ModelRuns, Quantity, unavailable
 
 POWERCAP_ROOT_VARIABLE = "LLEM_POWERCAP_ROOT"
 """Where RAPL is read; containers set it to /host/powercap, since newer engines mask the original."""
+
+ELSEWHERE = "the model runs on another machine, whose energy the meters of this one do not see"
+BESIDE_ENGINE = (
+    "no instrument measures this machine, and the estimate from CPU time sees the engine process alone: the model"
+    " runs in another one"
+)
 
 Readings = tuple[Reading, ...]
 
@@ -70,6 +77,14 @@ class Meters:
     def of(self, devices: Collection[str] | None) -> Meters:
         """Return these meters without the GPUs that are not named by their UUID; None: these."""
         return self if devices is None else Meters(PartOfMeter(meter, devices) for meter in self._meters)
+
+    def seeing(self, model_runs: ModelRuns) -> Meters:
+        """Return these meters if they see the energy of a model that runs there, else one that has no values."""
+        if model_runs == "elsewhere":
+            return Meters([Unmetered(ELSEWHERE)])
+        if model_runs == "beside_engine" and any(meter.source == "model" for meter in self._meters):
+            return Meters([Unmetered(BESIDE_ENGINE)])
+        return self
 
     @property
     def have_instruments(self) -> bool:

@@ -57,6 +57,12 @@ def total(quantities: Mapping[str, Quantity], unit: str = "J") -> Quantity:
     return _sum(list(summed.values()), leader.source, "; ".join(notes))
 
 
+def added(first: Quantity, second: Quantity) -> Quantity:
+    """Return the sum of one domain's energy in two times; without either of them there is none."""
+    absent = [part for part in (first, second) if part.value is None]
+    return absent[0] if absent else _sum([first, second], first.source, first.note)
+
+
 def _parts(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:
     """Return those of `gpu`, `cpu` and `dram` that some meter has, `gpu` as the sum over devices."""
     parts = {domain: quantities[domain] for domain in ("cpu", "dram") if domain in quantities}

@@ -9,10 +9,13 @@ from pytest_llem.worker.energy import Metered, account
 from pytest_llem.worker.engine_process import Served
 from pytest_llem.worker.protocol import Order
 
+CACHED_SHARE = 0.01
+"""More prompt tokens than this part from a prefix cache, and what was measured is another workload."""
+
 
 def assemble(order: Order, served: Served, launch: Launch, metered: Metered) -> Measurement:
     """Make the measurement of an order that was served and metered."""
-    tally = served.tally
+    tally, application = served.tally, served.application
     rests = tally.load is None  # at the edges; under load the work goes on
     energy = account(metered, (tally.begin_s, tally.end_s) if rests else None)
     return Measurement(
@@ -49,8 +52,10 @@ def assemble(order: Order, served: Served, launch: Launch, metered: Metered) -> 
                 )
             },
         ),
-        effective=served.effective,
-        flags=(*_flags(served), *metered.window.flags),
+        asked=application.asked,
+        effective=application.effective,
+        unconfirmed=application.unconfirmed,
+        flags=(*_flags(order, served), *metered.window.flags),
     )
 
 
@@ -59,7 +64,7 @@ def _of_launch(launch: Launch) -> dict[str, Quantity]:
     if launch.warm:
         return {}
     cold_start_s = launch.start_s + launch.load_s
-    return {
+    return _of_build(launch) | {
         "model_load_time_s": metrics.known("model_load_time_s", launch.load_s, "clock", ""),
         "model_load_energy_j": launch.load_energy_j,
         "cold_start_time_s": metrics.known("cold_start_time_s", cold_start_s, "clock", ""),
@@ -67,9 +72,22 @@ def _of_launch(launch: Launch) -> dict[str, Quantity]:
     }
 
 
-def _flags(served: Served) -> tuple[str, ...]:
+def _of_build(launch: Launch) -> dict[str, Quantity]:
+    """Return what an engine cost that was built for this launch."""
+    if launch.build_s is None or launch.build_energy_j is None:
+        return {}
+    return {
+        "engine_build_time_s": metrics.known("engine_build_time_s", launch.build_s, "clock", ""),
+        "engine_build_energy_j": launch.build_energy_j,
+    }
+
+
+def _flags(order: Order, served: Served) -> tuple[str, ...]:
+    tally = served.tally
+    reused = (tally.cached_tokens or 0) > CACHED_SHARE * tally.prompt_tokens
     flags = {
         "warmup_not_converged": served.warmup is not None and served.warmup.converged is False,
-        "saturated": served.tally.saturated,
+        "saturated": tally.saturated,
+        "prompts_from_cache": reused and order.configuration.prefix_reuse == "forbid",
     }
     return tuple(name for name, holds in flags.items() if holds)

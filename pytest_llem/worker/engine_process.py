@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import importlib
 import os
 import signal
 import sys
@@ -21,9 +20,12 @@ import traceback
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
-from pytest_llem.backends.base import Engine, EngineError
+from pytest_llem.backends.application import Application, prove
+from pytest_llem.backends.base import Build, Engine, EngineError, EngineFailed
+from pytest_llem.backends.registry import checked, engine_module
 from pytest_llem.records import Configuration, WarmupReport
 from pytest_llem.worker.load import LoadLoop, arrivals, scheduler_of
 from pytest_llem.worker.protocol import WarmupPolicy
@@ -37,7 +39,7 @@ BEAT_S = 1.0
 PR_SET_PDEATHSIG = 1
 """`prctl(2)`: the signal that the kernel sends when the parent is gone."""
 
-Kind = Literal["started", "loaded", "beat", "phase", "ready", "closing", "served", "error"]
+Kind = Literal["started", "built", "loaded", "beat", "phase", "ready", "closing", "served", "error"]
 
 
 class Message(NamedTuple):
@@ -80,7 +82,7 @@ class Served:
     warmup: WarmupReport | None
     tally: Tally
     prompt_sha256: str
-    effective: dict[str, Any]
+    application: Application
     memory_peak_bytes: int | None
 
 
@@ -138,8 +140,11 @@ def main(order: LaunchOrder, connection: Connection, lifeline: Connection) -> No
     port.send("started")
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):
         try:
-            engine: Engine = importlib.import_module(order.engine).load(order.configuration, order.model)
-            port.send("loaded", engine.effective())
+            module = engine_module(order.engine)
+            port.send("built", _built(module, order, port))
+            engine = checked(module.load(order.configuration, order.model), order.engine)
+            prove(engine, order.configuration)
+            port.send("loaded")
             while True:
                 _serve(engine, port.receive(), port)
         except (EOFError, BrokenPipeError, ConnectionResetError):
@@ -147,6 +152,15 @@ def main(order: LaunchOrder, connection: Connection, lifeline: Connection) -> No
         except Exception as error:  # noqa: BLE001 - whatever an engine raises ends this launch, with its class
             traceback.print_exc()
             port.send("error", Problem(_kind_of(error), _one_line(error)))
+
+
+def _built(module: ModuleType, order: LaunchOrder, port: Port) -> Build:
+    """Have compiled what the load will need, where a backend compiles ahead."""
+    if not hasattr(module, "build"):
+        return None
+    port.send("phase", "building")
+    found: Build = module.build(order.configuration, order.model)
+    return found
 
 
 def _serve(engine: Engine, job: Job, port: Port) -> None:
@@ -165,7 +179,7 @@ def _serve(engine: Engine, job: Job, port: Port) -> None:
         warmup=report,
         tally=tally,
         prompt_sha256=prompts_sha256(first),
-        effective=engine.effective(),
+        application=prove(engine, job.configuration),
         memory_peak_bytes=engine.memory_peak_bytes(),
     )
     port.send("served", served)
@@ -215,7 +229,7 @@ def _kind_of(error: Exception) -> Literal["oom", "invalid_config", "engine"]:
 
 def _one_line(error: Exception) -> str:
     first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-    text = first if isinstance(error, EngineError) else f"{type(error).__name__}: {first}"
+    text = first if isinstance(error, EngineError | EngineFailed) else f"{type(error).__name__}: {first}"
     return text if len(text) <= 500 else text[:500] + "…"
 
 

@@ -6,10 +6,11 @@ import contextlib
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import psutil
@@ -21,6 +22,15 @@ from pytest_llem.worker.protocol import LOG_LIMIT_BYTES
 
 END_GRACE_S = 5.0
 """How long an engine may take to leave by itself once its pipe is closed."""
+
+_STEPS: Mapping[Kind, str] = MappingProxyType(
+    {
+        "started": "start",
+        "built": "get as far as its load",  # it is imported, and may be compiled
+        "loaded": "load",
+        "ready": "finish its warm-up",
+    }
+)
 
 
 class ExperimentEnded(Exception):
@@ -147,7 +157,7 @@ class EngineLaunch:
         if message.kind == kind:
             return message
         problem: Problem = message.body
-        loading = kind in ("started", "loaded")
+        loading = kind in ("started", "built", "loaded")
         failure_class: FailureClass = (
             problem.kind if problem.kind != "engine" else "engine_start" if loading else "crashed"
         )
@@ -162,9 +172,8 @@ class EngineLaunch:
         return ExperimentEnded("crashed", f"the engine process {how}")
 
     def _too_slow(self, kind: Kind, patience: Patience) -> ExperimentEnded:
-        what = {"started": "start", "loaded": "load", "ready": "finish its warm-up"}.get(kind, "finish")
         if time.monotonic() >= patience.deadline_s:
-            return ExperimentEnded("timeout", f"the engine did not {what} in time")
+            return ExperimentEnded("timeout", f"the engine did not {_STEPS.get(kind, 'finish')} in time")
         return ExperimentEnded("timeout", f"the engine gave no sign of life for {patience.silence_s:g} s")
 
     def log_size(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right, insort
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import count
 from typing import Protocol
@@ -18,7 +19,7 @@ from pytest_llem.records import Configuration, Load
 from pytest_llem.worker.tally import Arrived
 
 LOOK_UP_S = 0.05
-"""While nothing is to do, the loop looks up this often."""
+"""While nothing is to do, the loop looks up this often; requests are submitted for so long at a stretch."""
 
 ARRIVALS_STREAM = 2
 """Sets the random arrivals apart from the prompts, which are drawn from the same seed."""
@@ -181,6 +182,7 @@ class LoadLoop:
         self._beat = beat
         self._now = now
         self._sleep = sleep
+        self._due_s: deque[float] = deque()
         self._submitted_s: list[float] = []
         self._reports: list[tuple[float, PassReport]] = []
         self._completed_s: list[float] = []
@@ -212,19 +214,26 @@ class LoadLoop:
     def end(self) -> Arrived:
         """End the load and return all that it was made of."""
         unfinished = self._scheduler.cancel()
-        return Arrived(self._submitted_s, self._reports, unfinished, self._arrivals.open_loop)
+        return Arrived(
+            [*self._submitted_s, *self._due_s], self._reports, unfinished, self._arrivals.open_loop
+        )
 
     def _turn(self) -> None:
-        in_system = len(self._submitted_s) - len(self._completed_s)
-        for submitted_s in self._arrivals.due(self._now(), in_system):
-            self._scheduler.submit(next(self._prompts), submitted_s, self._configuration)
-            self._submitted_s.append(submitted_s)
-            in_system += 1
-        if in_system:
+        self._submit()
+        if len(self._submitted_s) > len(self._completed_s):
             self._take(self._scheduler.step(self._beat))
         else:
             self._sleep(min(max(self._arrivals.next_s() - self._now(), 0), LOOK_UP_S))
         self._beat()
+
+    def _submit(self) -> None:
+        """Submit what is due, but not for long: more may come meanwhile than can ever be submitted."""
+        begin_s = self._now()
+        in_system = len(self._submitted_s) + len(self._due_s) - len(self._completed_s)
+        self._due_s += self._arrivals.due(begin_s, in_system)
+        while self._due_s and self._now() - begin_s < LOOK_UP_S:
+            self._scheduler.submit(next(self._prompts), self._due_s[0], self._configuration)
+            self._submitted_s.append(self._due_s.popleft())
 
     def _take(self, report: PassReport) -> None:
         known_s, first_s = self._now(), self._first_known_s

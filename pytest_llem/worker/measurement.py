@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_llem.meters.choose import Meters, Readings, open_meters
+from pytest_llem.meters.sums import added
 from pytest_llem.meters.trace import Trace
 from pytest_llem.meters.window import judge
-from pytest_llem.records import Launch
+from pytest_llem.records import Idle, Launch, Quantity
 from pytest_llem.worker.assembly import assemble
 from pytest_llem.worker.energy import Metered
 from pytest_llem.worker.engine_process import Edge, Job, LaunchOrder, Served
@@ -53,15 +54,16 @@ class Bench:
         self._launch: EngineLaunch | None = None
         self._loaded: Launch | None = None
         self._launches = 0
+        self._untold_builds: dict[str, Launch] = {}
         self.meters = Meters(open_meters(devices=visible_devices(), engine_pids=self._engine_pid))
         self._metered = self.meters
         self._at_order = self.meters.read()
 
     def carry_out(self, order: Order, client: socket.socket, on_phase: OnPhase) -> Answer:
         """Return the measurement, or the failure that ended the experiment; a failed launch is not used again."""
-        self._metered = self.meters.of(order.devices)
+        self._metered = self.meters.of(order.devices).seeing(order.model_runs)
         asker = Asker(client, on_phase)
-        idle = IdlePowers(self._metered, order.configuration.baseline, order.idle, on_phase)
+        idle = IdlePowers(self._metered, order.configuration.baseline, _idle_known(order), on_phase)
         log_offset = 0
         try:
             launch = self._live_launch(order, idle, asker)
@@ -107,7 +109,8 @@ class Bench:
         if launch is not None and launch.alive and launch.name == order.launch:
             return launch
         self.end_launch()
-        idle.ensure("bare", lambda seconds: rest(seconds, asker.client))
+        if order.model_runs == "in_engine":
+            idle.ensure("bare", lambda seconds: rest(seconds, asker.client))
         self._launches += 1
         log_path = self._folder / f"launch-{self._launches}.log"
         what = LaunchOrder(
@@ -133,7 +136,7 @@ class Bench:
         launch.served += 1
         if cold:
             asker.on_phase("loading")
-            self._loaded = self._load(order, launch, asker.client)
+            self._loaded = self._with_its_build(self._load(order, launch, asker), told=order.measured)
         assert self._loaded is not None
         loaded = self._loaded.model_copy(update={"warm": not cold})
         if order.measured:
@@ -159,23 +162,61 @@ class Bench:
                 trace=compressed(trace) if trace and wanted.save else None,
             )
 
-    def _load(self, order: Order, launch: EngineLaunch, client: socket.socket) -> Launch:
+    def _load(self, order: Order, launch: EngineLaunch, asker: Asker) -> Launch:
+        """Wait for the loaded model; what was compiled for it is no part of the load, nor of the cold start."""
         patience = Patience(launch.ordered_s + order.timeouts.start_s, order.timeouts.start_s)
-        started = launch.expect("started", patience, client)
+        started = launch.expect("started", patience, asker.client)
         at_start = self._metered.read()
-        loaded = launch.expect("loaded", patience, client)
+        built = launch.expect("built", patience, asker.client, asker.on_phase)
+        at_built = self._metered.read()
+        if built.body is not None:
+            asker.on_phase("loading")
+        loaded = launch.expect("loaded", patience, asker.client)
         at_end = self._metered.read()
-        return Launch(
+        start_j, load_j, cold_start_j = self._energies(self._at_order, at_start, at_end)
+        plain = Launch(
             id=launch.name,
             engine_key=launch.engine_key,
             warm=False,
             start_method=launch.start_method,
             start_s=started.at_s - launch.ordered_s,
             load_s=loaded.at_s - started.at_s,
-            start_energy_j=self._metered.between(self._at_order, at_start)["total"],
-            load_energy_j=self._metered.between(at_start, at_end)["total"],
-            cold_start_energy_j=self._metered.between(self._at_order, at_end)["total"],
+            start_energy_j=start_j,
+            load_energy_j=load_j,
+            cold_start_energy_j=cold_start_j,
+            engine_cache=built.body,
         )
+        if built.body != "miss":
+            return plain
+        build_j, load_j, _ = self._energies(at_start, at_built, at_end)
+        apart = {
+            "build_s": built.at_s - started.at_s,
+            "build_energy_j": build_j,
+            "load_s": loaded.at_s - built.at_s,
+            "load_energy_j": load_j,
+            "cold_start_energy_j": added(start_j, load_j),
+        }
+        return plain.model_copy(update=apart)
+
+    def _with_its_build(self, loaded: Launch, *, told: bool) -> Launch:
+        """Keep the build of a launch that nothing is told of, and give it to the next launch of its key.
+
+        So the engine of the first experiment, which is built for the conditioning, is not without a build.
+        """
+        untold = self._untold_builds.pop(loaded.engine_key, None)
+        if not told and loaded.engine_cache == "miss":
+            self._untold_builds[loaded.engine_key] = loaded
+        if untold is None or loaded.engine_cache != "hit":
+            return loaded
+        its_build = ("engine_cache", "build_s", "build_energy_j")
+        return loaded.model_copy(update={name: getattr(untold, name) for name in its_build})
+
+    def _energies(self, *edges: Readings) -> tuple[Quantity, Quantity, Quantity]:
+        """Return the energy from the first of three edges to the second, from there to the third, and in both."""
+        begin, middle, end = edges
+        pairs = ((begin, middle), (middle, end), (begin, end))
+        first, second, both = (self._metered.between(*pair)["total"] for pair in pairs)
+        return first, second, both
 
     def _window(
         self, order: Order, launch: EngineLaunch, idle: IdlePowers, trace: Trace | None, asker: Asker
@@ -198,6 +239,11 @@ class Bench:
         readings = self._metered.read(at_tick=True)
         launch.send(Edge(readings[0].at_s))
         return readings
+
+
+def _idle_known(order: Order) -> list[Idle]:
+    """Return the idle powers that hold for an order: a model outside the engine is loaded without it too."""
+    return [idle for idle in order.idle if order.model_runs == "in_engine" or idle.kind == "loaded"]
 
 
 def _patience(order: Order) -> Patience:

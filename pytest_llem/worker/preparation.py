@@ -100,6 +100,7 @@ def _room(cache: Path, size_bytes: int) -> dict[str, Any]:
 def _model(request: PrepareModel) -> dict[str, Any]:
     try:
         hub: Any = importlib.import_module("huggingface_hub")  # the engine's environment has it
+        importlib.import_module("huggingface_hub.utils")  # its attributes are lazy, this one is none of them
     except ImportError:
         raise PreparationError(
             f"{request.name} is a hub id, and this environment lacks the package huggingface_hub"

@@ -18,11 +18,12 @@ from pytest_llem.records import (
     Failure,
     Idle,
     Measurement,
+    ModelRuns,
     NonNegative,
     Record,
 )
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """Both sides must speak the same; the hello says which, so that a stale image is named instead of guessed at."""
 
 LOG_LIMIT_BYTES = 1 << 20
@@ -61,6 +62,7 @@ class Order(Record):
         model_files: text of the files that describe an architecture, by name; the worker puts them into a folder
             and `model` is only a name then. So random weights need nothing of the host's disk.
         devices: UUIDs of the GPUs that the engine sees and whose energy is its own; None: all of the service.
+        model_runs: where the model runs, and with it which meters see its energy.
         prompts: the texts of `prompts_file` or of the dataset; None draws synthetic prompts.
         window_s, window_passes: whole passes until both are reached.
         idle: idle powers that are known; the worker takes those that are its own machine's.
@@ -76,6 +78,7 @@ class Order(Record):
     model_files: dict[str, str] | None = None
     configuration: Configuration
     devices: tuple[str, ...] | None = None
+    model_runs: ModelRuns = "in_engine"
     prompts: tuple[str, ...] | None = None
     warmup: WarmupPolicy
     window_s: NonNegative

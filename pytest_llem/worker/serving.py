@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from functools import cached_property
 from itertools import count
 
+from pytest_llem.backends.application import prove
 from pytest_llem.backends.base import Engine, PassReport
 from pytest_llem.records import Configuration, Warmup, WarmupReport
 from pytest_llem.worker import workload
@@ -72,9 +73,15 @@ class Serving:
         self._beat = beat
 
     def run_pass(self, stream: workload.Stream, number: int) -> PassReport:
-        """Serve all prompts of one pass."""
+        """Serve all prompts of one pass; after the first one the engine proves what it applied.
+
+        Raises:
+            EngineError: for anything that was asked and not applied, with both values.
+        """
         prompts = self._prompts.for_pass(stream, number)
         report = self._engine.run_pass(prompts, self._configuration, self._beat)
+        if (stream, number) == ("warmup", 0):
+            prove(self._engine, self._configuration)
         self._beat()
         return report
 

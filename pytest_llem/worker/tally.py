@@ -33,7 +33,7 @@ class Tally:
     passes: int
     requests: list[Request]
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     padding_tokens: int
     output_tokens: int
     preemptions: int | None
@@ -76,7 +76,7 @@ def of_passes(passes: Sequence[PassReport], batch_limit: int | None) -> Tally:
         passes=len(passes),
         requests=requests,
         prompt_tokens=sum(r.prompt_tokens for r in requests),
-        cached_tokens=sum(r.cached_tokens for r in requests),
+        cached_tokens=_cached_tokens(requests),
         padding_tokens=sum(report.padding_tokens for report in passes),
         output_tokens=sum(r.output_tokens for r in requests),
         preemptions=_preemptions(passes),
@@ -103,7 +103,7 @@ def of_load(arrived: Arrived, begin_s: float, end_s: float, batch_limit: int | N
         passes=0,
         requests=requests,
         prompt_tokens=sum(r.prompt_tokens for r in prefilled),
-        cached_tokens=sum(r.cached_tokens for r in prefilled),
+        cached_tokens=_cached_tokens(prefilled),
         padding_tokens=sum(report.padding_tokens for report in reports),
         output_tokens=sum(between(token_times(r), begin_s, end_s) for r in begun),
         preemptions=_preemptions(reports),
@@ -155,6 +155,12 @@ def running_batch(
 
 def _started_s(request: Request) -> float:
     return request.submitted_s if request.started_s is None else request.started_s
+
+
+def _cached_tokens(requests: Iterable[Request]) -> int | None:
+    counts = [request.cached_tokens for request in requests]
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
 
 
 def _preemptions(reports: Iterable[PassReport]) -> int | None:

@@ -12,9 +12,9 @@ import torch
 import torch._dynamo.config as dynamo_config
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from pytest_llem.backends.application import prove, verify
 from pytest_llem.backends.base import EngineError, PassReport
 from pytest_llem.backends.pytorch import memory
-from pytest_llem.backends.pytorch.effective import verify
 from pytest_llem.backends.pytorch.engine import TransformersEngine, load
 from pytest_llem.records import Configuration, Decoder
 
@@ -286,9 +286,11 @@ class TestSampling:
         assert [effective[name] for name in names] == [True, 0.8, 0.9, 50, 1.1, 0.1]
 
     def test_min_p_without_sampling(self, shared: TransformersEngine) -> None:
-        """A sampling parameter beside greedy decoding fails the pass instead of having no effect."""
+        """A sampling parameter beside greedy decoding is refused instead of having no effect."""
+        asked = wanted(min_p=0.1)
+        serve(shared, UNEVEN, asked)
         with pytest.raises(EngineError, match=r"did not apply min_p \(asked 0.1, applied 0.0\)"):
-            serve(shared, UNEVEN, wanted(min_p=0.1))
+            prove(shared, asked)
 
 
 class TestApplied:
@@ -353,10 +355,11 @@ class TestApplied:
             *("do_sample", "temperature", "top_p", "top_k", "repetition_penalty"),
         }
 
-        verify(configuration, applied)
+        prove(shared, configuration)
+        assert shared.asked(configuration).keys() == asked
         for name in asked:
             with pytest.raises(EngineError, match=rf"did not apply {name} \(asked .*, applied 'other'\)"):
-                verify(configuration, applied | {name: "other"})
+                verify(shared.asked(configuration), applied | {name: "other"})
 
     def test_random_weights_are_one_draw(self, untrained: Path) -> None:
         """Random weights are the same in each load, whatever the configuration's own seed, and called so."""
@@ -395,12 +398,13 @@ class TestCompile:
         assert output_lengths(report) == [6] * 4
 
     def test_not_applied(self, untrained: Path) -> None:
-        """A model whose calls go around the compiler fails the pass."""
+        """A model whose calls go around the compiler is found out after a pass."""
         engine = load(self.COMPILED, str(untrained))
         engine._model._compiled_call_impl = None
+        serve(engine, UNEVEN, self.COMPILED)
 
         with pytest.raises(EngineError, match=r"torch_compile \(asked 'default', applied False\)"):
-            serve(engine, UNEVEN, self.COMPILED)
+            prove(engine, self.COMPILED)
 
     def test_no_memory_of_other_shapes(self, untrained: Path) -> None:
         """Code compiled for one configuration is not reused, generalised, by the next one."""
@@ -478,12 +482,13 @@ class TestQuantization:
         assert effective["fp_precision"] == "float32"
 
     def test_argument_without_effect(self, untrained: Path) -> None:
-        """An argument that the quantiser's class swallows fails the load."""
+        """An argument that the quantiser's class swallows is found out after the load."""
         pytest.importorskip("bitsandbytes")
-        asked = {"quant_method": "bitsandbytes", "load_in_8bit": True, "bits": 3}
+        asked = wanted(quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True, "bits": 3})
+        engine = load(asked, str(untrained))
 
         with pytest.raises(EngineError, match=r"quantization_config.bits \(asked 3, applied None\)"):
-            load(wanted(quantization_config=asked), str(untrained))
+            prove(engine, asked)
 
     @pytest.mark.parametrize("name", ["load_in_4bit", "load_in_8bit"])
     def test_package_missing(self, untrained: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:

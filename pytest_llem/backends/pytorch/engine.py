@@ -21,7 +21,7 @@ from pytest_llem.records import Configuration
 
 
 def load(configuration: Configuration, model_path: str) -> TransformersEngine:
-    """Load the model of a configuration and check that what was asked of the load was applied.
+    """Load the model of a configuration.
 
     Args:
         configuration: the first that the engine will serve.
@@ -37,9 +37,7 @@ def load(configuration: Configuration, model_path: str) -> TransformersEngine:
         torch.set_num_threads(parameters.num_threads)
     model = loading.load_model(configuration, parameters, model_path)
     compilation.compile_forward(model, parameters)
-    engine = TransformersEngine(model, model_path, configuration)
-    effective.verify(configuration, engine.effective())
-    return engine
+    return TransformersEngine(model, model_path, configuration)
 
 
 class TransformersEngine:
@@ -77,6 +75,10 @@ class TransformersEngine:
         ids: list[list[int]] = tokenizer(list(texts))["input_ids"]
         return ids
 
+    def asked(self, configuration: Configuration) -> dict[str, Any]:
+        """Return what a configuration demands, in the names of `effective`."""
+        return effective.asked(configuration)
+
     def effective(self) -> dict[str, Any]:
         """Return what was really applied; what only a pass can tell is there after the first one."""
         return {
@@ -86,7 +88,7 @@ class TransformersEngine:
             "batching_strategy": self._parameters.batching_strategy,
             "weights": self._weights,
             "weights_seed": loading.WEIGHTS_SEED if self._weights == "random" else None,
-            **(self._seen_in_pass() if self._passes else {}),
+            **(self._seen_in_pass() if self._has_served else {}),
         }
 
     def run_pass(
@@ -95,7 +97,7 @@ class TransformersEngine:
         """Serve every prompt once, in batches; `beat` is called at each step of the generation.
 
         Raises:
-            EngineError: when the prompts do not fit the model, or something that was asked is not applied.
+            EngineError: when the prompts do not fit the model.
         """
         if configuration != self._configuration:
             self._adopt(configuration)
@@ -107,9 +109,7 @@ class TransformersEngine:
             batch = self._serve([prompts[position] for position in positions], beat)
             requests.update(zip(positions, batch.requests, strict=True))
             padding_tokens += batch.padding_tokens
-        self._passes += 1
-        if self._passes == 1:
-            effective.verify(configuration, self.effective())
+        self._has_served = True
         return PassReport([requests[position] for position in range(len(prompts))], padding_tokens)
 
     def batch_limit(self, configuration: Configuration) -> int | None:
@@ -131,7 +131,7 @@ class TransformersEngine:
         self._settings = generation.settings(
             configuration, self._parameters, self._tokens, self._model.device
         )
-        self._passes = 0
+        self._has_served = False
         self._cache: str | None = None
         if compilation.is_compiled(self._model):
             compilation.forget_compiled_code()

@@ -245,6 +245,22 @@ def test_a_flood_is_not_waited_for() -> None:
     assert clock.now_s < 100 + 2 * 2 + 1
 
 
+def test_a_flood_that_is_too_fast_to_submit_ends_too() -> None:
+    """Where requests come faster than an engine takes them over, it works all the same, and the window closes."""
+
+    class Ponderous(Continuous):
+        def submit(self, prompt: Sequence[int], submitted_s: float, configuration: Configuration) -> None:
+            super().submit(prompt, submitted_s, configuration)
+            self._clock.sleep(0.01)
+
+    clock = Clock()
+    tally = measured(Ponderous(clock, 0.01), clock, Load(mode="constant", rate=500), window_s=2, limit=4)
+    assert clock.now_s < 100 + 2 * 2 + 1
+    assert tally.saturated
+    assert tally.load is not None
+    assert tally.load.offered_rate == pytest.approx(500, rel=0.01)
+
+
 def test_an_engine_with_a_scheduler_keeps_it() -> None:
     """Batches are formed for an engine that cannot take requests one by one, and for no other."""
 
