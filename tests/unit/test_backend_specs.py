@@ -61,16 +61,18 @@ def test_unknown_parameter_is_refused(spec: BackendSpec) -> None:
         spec.parameters.model_validate({"btch_size": 4})
 
 
-def test_pytorch_names_an_engine_that_exists() -> None:
-    """The engine module that the worker will import is part of the package, and preloaded."""
-    assert PYTORCH.engine in PYTORCH.preload
-    assert all(find_spec(name) for name in PYTORCH.preload if name.startswith("pytest_llem"))
+@pytest.mark.parametrize("spec", [PYTORCH, VLLM], ids=lambda spec: spec.name)
+def test_the_engine_exists_and_is_preloaded(spec: BackendSpec) -> None:
+    """The engine module that the worker will import is part of the package, and imported before all launches."""
+    assert spec.engine in spec.preload
+    assert all(find_spec(name) for name in spec.preload if name.startswith("pytest_llem"))
 
 
-def test_backends_without_engine_say_so() -> None:
-    """Sections of vLLM and TensorRT-LLM can be checked although this version cannot run them."""
-    assert VLLM.engine is None
-    assert TENSORRT.engine is None
+def test_an_engine_that_must_not_be_forked_exists() -> None:
+    """TensorRT-LLM starts MPI when it is imported: its engine module is there, and preloaded nowhere."""
+    assert TENSORRT.engine is not None
+    assert find_spec(TENSORRT.engine)
+    assert TENSORRT.preload == ()
 
 
 def test_torch_compile_true_is_the_default_mode() -> None:
@@ -119,12 +121,6 @@ def test_pytorch_refuses_what_it_could_not_apply(refused: dict[str, Any]) -> Non
             TENSORRT,
             {
                 "max_batch_size": 8,
-                "builder_opt_level": 3,
-                "tp_size": 1,
-                "quantization": "none",
-                "kv_cache_type": "paged",
-                "enable_chunked_context": True,
-                "gpu_memory_utilization": 0.9,
                 "force_rebuild": False,
             },
         ),

@@ -73,7 +73,7 @@ def test_images_are_tagged_with_this_version() -> None:
     assert set(re.findall(r"LLEM_TAG:-([^}]+)", COMPOSE)) == {pytest_llem.__version__}
 
 
-@pytest.mark.parametrize("service", ["pytorch", "vllm"])
+@pytest.mark.parametrize("service", ["pytorch", "vllm", "tensorrt"])
 def test_a_base_image_is_pinned(service: str) -> None:
     """Dockerfile and Compose file take the same public image by default, at a version."""
     dockerfile = (CONTAINERS / f"Dockerfile.{service}").read_text()
