@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from pytest_llem.analysis.observations import Observation
+from pytest_llem.analysis.observations import Observation, Unit
 from pytest_llem.records import VOLATILE
 
 Environment = Mapping[str, Any]
@@ -48,7 +48,9 @@ class _Change(NamedTuple):
     first: Observation
 
 
-def changes(observations: Iterable[Observation], environments: Mapping[str, Environment]) -> tuple[str, ...]:
+def changes(
+    observations: Iterable[Observation], environments: Mapping[str, Environment], unit: Unit = "cycle"
+) -> tuple[str, ...]:
     """Return a sentence for each way in which an environment changed between two experiments of a backend.
 
     Backends have different environments side by side, which is no change. What is not known before or after
@@ -57,6 +59,7 @@ def changes(observations: Iterable[Observation], environments: Mapping[str, Envi
     Args:
         observations: in order of time.
         environments: by hash, as in environment.json.
+        unit: what `Observation.cycle` counts.
     """
     latest: dict[str, Observation] = {}
     found: defaultdict[str, list[_Change]] = defaultdict(list)
@@ -69,10 +72,10 @@ def changes(observations: Iterable[Observation], environments: Mapping[str, Envi
             pair = environments[str(before.environment)], environments[one.environment]
             if differences := ", ".join(_differences(*pair)):
                 found[differences].append(_Change(differences, one.backend, one))
-    return tuple(_sentence(same, backends=len(latest)) for same in found.values())
+    return tuple(_sentence(same, backends=len(latest), unit=unit) for same in found.values())
 
 
-def _sentence(same: Sequence[_Change], *, backends: int) -> str:
+def _sentence(same: Sequence[_Change], *, backends: int, unit: Unit) -> str:
     """Return one sentence for equal changes; it names the backends if it did not happen to all of them."""
     first = same[0].first
     changed = list(dict.fromkeys(change.backend for change in same))
@@ -81,8 +84,8 @@ def _sentence(same: Sequence[_Change], *, backends: int) -> str:
     again = len(same) - len(changed)
     more = f", and {again} more time{'s' if again > 1 else ''}" if again else ""
     return (
-        f"Environment{whose} changed within the run: {same[0].differences}"
-        f" (cycle {first.cycle} on, {at:%Y-%m-%d %H:%M} UTC{more})"
+        f"Environment{whose} changed within the {'run' if unit == 'cycle' else 'series'}: {same[0].differences}"
+        f" ({unit} {first.cycle} on, {at:%Y-%m-%d %H:%M} UTC{more})"
     )
 
 

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from pytest_llem.analysis.estimates import MetricSummary
 from pytest_llem.analysis.intervals import LEAST, Interval
+from pytest_llem.analysis.observations import Unit
 from pytest_llem.analysis.resampling import Method
 from pytest_llem.analysis.rows import Row
 
@@ -46,9 +47,16 @@ def _span(first: str, last: str) -> str:
 
 
 def messages(
-    rows: Sequence[Row], group_by: Sequence[str], structure: str, recycle_cycles: int
+    rows: Sequence[Row], group_by: Sequence[str], structure: str, recycle_cycles: int, unit: Unit = "cycle"
 ) -> tuple[str, ...]:
     """Return what must be said about the configurations `rows` and the way they were measured."""
+    if unit == "round":  # it has its own launches and sessions, whatever its cycles share
+        return (
+            *_about_rounds(rows),
+            *_about_groups(rows, group_by),
+            *_about_order(rows, structure),
+            *_about_devices(rows),
+        )
     return (
         *_about_cycles(rows),
         *_about_groups(rows, group_by),
@@ -57,6 +65,13 @@ def messages(
         *_about_sessions(rows),
         *_about_devices(rows),
     )
+
+
+def _about_rounds(rows: Sequence[Row]) -> Iterator[str]:
+    few = sum(0 < len(row.blocks) < LEAST for row in rows)
+    yield "The unit is the round: its cycles share its hour, so they are averaged and do not count one by one"
+    if few:
+        yield f"{few} of {len(rows)} configurations have fewer than {LEAST} rounds so far: means without intervals"
 
 
 def _about_cycles(rows: Sequence[Row]) -> Iterator[str]:

@@ -14,6 +14,9 @@ from pytest_llem.records import METRICS, Measurement, Quantity, Result, Source
 
 Shared = TypeVar("Shared")
 
+Unit = Literal["cycle", "round"]
+"""What one block is: a cycle of a run, or in a daemon's series a whole round."""
+
 PLACE = {name: place for place, name in enumerate(METRICS)}
 """Where a metric lies in `Observation.values` and `Observation.sources`."""
 
@@ -50,6 +53,7 @@ class Observation:
         reasons: why a value is not there, in the same order; None where it is.
         backend: the inference engine; each runs in an environment of its own.
         environment: hash of that; None if it is not known.
+        more_launches: the others, where this is the mean over several cycles.
     """
 
     configuration: str
@@ -67,6 +71,7 @@ class Observation:
     reasons: tuple[str | None, ...]
     backend: str = ""
     environment: str | None = None
+    more_launches: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, result: Result) -> Observation:

@@ -12,7 +12,7 @@ from pytest_llem.analysis.diagnostics import Diagnostic, diagnose
 from pytest_llem.analysis.environments import changes
 from pytest_llem.analysis.estimates import MetricSummary, estimate
 from pytest_llem.analysis.messages import describe_method, messages
-from pytest_llem.analysis.observations import Expected, Observation, newest
+from pytest_llem.analysis.observations import Expected, Observation, Unit, newest
 from pytest_llem.analysis.rows import Row, configuration_rows, group_rows
 from pytest_llem.campaign.schema import Budget, Confidence
 from pytest_llem.records import Record, Source
@@ -55,6 +55,7 @@ class Summary(Record):
     Attributes:
         level: nominal coverage of the intervals.
         method: of the headline intervals as resolved, such as "Student t on logs, n = 3".
+        unit: what n counts.
         rows: one a configuration, in the order of the campaign.
         groups: one for each combination of values on the `group_by` axes; empty without them.
         messages: sentences that belong beside the table.
@@ -62,6 +63,7 @@ class Summary(Record):
 
     level: float
     method: str
+    unit: Unit = "cycle"
     rows: tuple[RowSummary, ...]
     groups: tuple[RowSummary, ...] = ()
     diagnostics: tuple[Diagnostic, ...] = ()
@@ -79,6 +81,7 @@ def summarise(
     recycle_cycles: int = 1,
     seed: int = 0,
     environments: Mapping[str, Mapping[str, Any]] = _NO_ENVIRONMENTS,
+    unit: Unit = "cycle",
 ) -> Summary:
     """Summarise a campaign, or what there is of it.
 
@@ -92,6 +95,7 @@ def summarise(
         recycle_cycles: cycles that one launch may serve, 0 for all.
         seed: of the bootstraps.
         environments: machines and software by the hash that observations name.
+        unit: what an observation stands for; a series of a daemon has one a round (`rounds.merge`).
     """
     asked = {one.configuration for one in expected}
     known = newest(one for one in observations if one.configuration in asked)
@@ -102,12 +106,13 @@ def summarise(
     return Summary(
         level=confidence.level,
         method=describe_method(metrics),
+        unit=unit,
         rows=tuple(_row(*pair, budgets) for pair in zip(rows, of_rows, strict=True)),
         groups=tuple(_row(*pair, _NO_BUDGETS) for pair in zip(groups, of_groups, strict=True)),
-        diagnostics=diagnose(known, level=confidence.level),
+        diagnostics=diagnose(known, level=confidence.level) if unit == "cycle" else (),
         messages=(
-            *messages(rows, group_by, structure, recycle_cycles),
-            *changes(known, environments),
+            *messages(rows, group_by, structure, recycle_cycles, unit),
+            *changes(known, environments, unit),
         ),
     )
 
@@ -120,7 +125,7 @@ def _row(row: Row, metrics: dict[str, MetricSummary], budgets: Mapping[str, Budg
         axes=dict(row.axes),
         n=len(row.blocks),
         of=row.of,
-        launches=len({one.launch for one in completed}),
+        launches=len({launch for one in completed for launch in (one.launch, *one.more_launches)}),
         sources=tuple(sorted({source for one in completed for source in one.sources} - {"unavailable"})),
         flags=dict(Counter(flag for one in completed for flag in one.flags)),
         failures=dict(Counter(one.failure_kind for one in row.observations if one.failure_kind)),

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from pytest_llem.analysis.expenses import SpendingReport
 from pytest_llem.campaign.scalars import resolve
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import METRICS
@@ -39,6 +40,9 @@ __all__ = [
     "SummaryFacts",
     "experiment_row",
     "git_commit",
+    "numbers_row",
+    "read_campaign",
+    "summary_json",
     "summary_row",
     "write_campaign",
     "write_summary",
@@ -65,6 +69,7 @@ class SummaryFacts:
         environments: hashes of the machines and software, as in environment.json.
         commit: of the campaign's folder, see `git_commit`.
         health: of the services.
+        spending: what the run has taken; None: nothing has run.
     """
 
     campaign: Campaign
@@ -72,6 +77,7 @@ class SummaryFacts:
     environments: tuple[str, ...]
     commit: str | None
     health: HealthTally = field(default_factory=HealthTally)
+    spending: SpendingReport | None = None
 
 
 def git_commit(folder: Path) -> str | None:
@@ -96,16 +102,16 @@ def write_summary(store: ResultStore, summary: Summary, facts: SummaryFacts) -> 
     Raises:
         StorageError: the disk refuses.
     """
-    store.write_parts(
-        SUMMARY_JSON, _as_json(summary, _origin(facts) | _settings(facts) | {"health": asdict(facts.health)})
-    )
+    spending = facts.spending.model_dump(mode="json") if facts.spending else None
+    happened = {"health": asdict(facts.health), "spending": spending}
+    store.write_parts(SUMMARY_JSON, summary_json(summary, _origin(facts) | _settings(facts) | happened))
     axes = list(dict.fromkeys(name for row in summary.rows for name in row.axes))
     columns = columns_of(summary_row(row, facts, axes) for row in summary.rows[:1])  # all have the same
     rows = (cells(summary_row(row, facts, axes)) for row in summary.rows)
     store.write_text(SUMMARY_CSV, as_page(rows, columns))
 
 
-def _as_json(summary: Summary, head: dict[str, Any]) -> Iterator[str]:
+def summary_json(summary: Summary, head: dict[str, Any]) -> Iterator[str]:
     """Yield summary.json part by part: that of 10,000 configurations, whole, would take a gigabyte of memory."""
     head |= summary.model_dump(mode="json", exclude={"rows", "groups"})
     yield json.dumps(head, indent=2, allow_nan=False).removesuffix("\n}")
@@ -120,6 +126,17 @@ def _as_json(summary: Summary, head: dict[str, Any]) -> Iterator[str]:
 def summary_row(row: RowSummary, facts: SummaryFacts, axes: Iterable[str] = ()) -> Row:
     """Return the row of one configuration in summary.csv, by column; all of `axes` have one."""
     return {
+        **numbers_row(row, axes),
+        "seed": facts.run.seed,
+        "structure": facts.campaign.execution.structure,
+        **{name: value for name, value in _origin(facts).items() if name not in {"created", "updated"}},
+        "environments": listed(facts.environments),
+    }
+
+
+def numbers_row(row: RowSummary, axes: Iterable[str] = ()) -> Row:
+    """Return what such a row says of the configuration itself, without where it comes from."""
+    return {
         "spec_hash": row.key,
         "label": row.label,
         **{f"axis:{name}": row.axes.get(name) for name in dict.fromkeys([*axes, *row.axes])},
@@ -131,10 +148,6 @@ def summary_row(row: RowSummary, facts: SummaryFacts, axes: Iterable[str] = ()) 
         "failures": _counts(row.failures),
         "note": row.note,
         **{column: value for name in METRICS for column, value in _estimate(row.metrics[name]).items()},
-        "seed": facts.run.seed,
-        "structure": facts.campaign.execution.structure,
-        **{name: value for name, value in _origin(facts).items() if name not in {"created", "updated"}},
-        "environments": listed(facts.environments),
     }
 
 
@@ -206,6 +219,16 @@ def write_campaign(store: ResultStore, campaign: Campaign) -> None:
     head = "# The campaign with every default. Relative paths begin at the folder of the campaign file.\n"
     text = yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
     store.write_text(CAMPAIGN_YAML, head + text)
+
+
+def read_campaign(store: ResultStore) -> dict[str, Any]:
+    """Return what a run's campaign.yaml says, key by key.
+
+    Raises:
+        OSError: there is none, because the run never got as far.
+    """
+    found: dict[str, Any] = yaml.safe_load((store.folder / CAMPAIGN_YAML).read_text(encoding="utf-8"))
+    return found
 
 
 class _Dumper(yaml.SafeDumper):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from pytest_llem.analysis.expenses import SpendingReport
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import (
@@ -77,10 +78,11 @@ class RunFiles:
         self._last_cycle = result.cycle
         return is_new_cycle and time.monotonic() - self._summary_s >= SUMMARY_INTERVAL_S
 
-    def write_summary(self, summary: Summary, health: HealthTally) -> None:
+    def write_summary(self, summary: Summary, health: HealthTally, spending: SpendingReport) -> None:
         """Write summary.json and summary.csv."""
         self._summary_s = time.monotonic()
-        facts = SummaryFacts(self._campaign, self._info, tuple(self._environments), self._commit, health)
+        environments = tuple(self._environments)
+        facts = SummaryFacts(self._campaign, self._info, environments, self._commit, health, spending)
         write_summary(self._results, summary, facts)
 
     def _noted(self, results: Iterable[Result]) -> Iterator[Result]:

@@ -62,6 +62,7 @@ def _place(result: Result, launch: Launch | None) -> Row:
     return {
         "run_id": result.run_id,
         "session_id": result.session_id,
+        "round": result.round,
         "cycle": result.cycle,
         "block": f"{result.cycle}:{result.session_id}",
         "position": result.position,
@@ -90,6 +91,7 @@ def _outcome(result: Result) -> Row:
 def _launch(result: Result, launch: Launch | None) -> Row:
     start_energy = launch.start_energy_j if launch else None
     load_energy = launch.load_energy_j if launch else None
+    build_energy = launch.build_energy_j if launch else None
     return {
         "warm": launch.warm if launch else None,
         "start_method": launch.start_method if launch else None,
@@ -101,6 +103,10 @@ def _launch(result: Result, launch: Launch | None) -> Row:
         "start_energy_source": start_energy.source if start_energy else None,
         "load_energy_j": load_energy.value if load_energy else None,
         "load_energy_source": load_energy.source if load_energy else None,
+        "engine_cache": launch.engine_cache if launch else None,
+        "build_s": launch.build_s if launch else None,
+        "build_energy_j": build_energy.value if build_energy else None,
+        "build_energy_source": build_energy.source if build_energy else None,
     }
 
 

@@ -82,8 +82,8 @@ def table(summary: Summary, *, width: int, colour: bool = False) -> str:
 def _heading(summary: Summary) -> str:
     rows = summary.groups or summary.rows
     if not any(metric.interval for row in rows for metric in row.metrics.values()):
-        return "Means over cycles, without intervals"
-    return f"Geometric means over cycles [{100 * summary.level:g} % interval: {summary.method}]"
+        return f"Means over {summary.unit}s, without intervals"
+    return f"Geometric means over {summary.unit}s [{100 * summary.level:g} % interval: {summary.method}]"
 
 
 def _about_bootstrap(rows: Sequence[RowSummary], metric: str) -> str:

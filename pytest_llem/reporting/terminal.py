@@ -54,10 +54,19 @@ def validation(expansion: Expansion, *, cycles: int, least_s: float) -> list[str
     reasons = expansion.reasons()
     meanings: tuple[tuple[Verdict, str], ...] = (("filtered", "filtered"), ("warned", "valid but warned"))
     for verdict, meaning in meanings:
-        lines += [f"  {meaning} {count}: {reason}" for reason, count in reasons[verdict].most_common()]
-    if expansion.merged:
-        lines.append(f"  merged {expansion.merged}: equal to a valid one, and measured with it")
-    return lines
+        for reason, count in reasons[verdict].most_common():
+            figures = f"; at most {expansion.figures[reason]}" if reason in expansion.figures else ""
+            lines.append(f"  {meaning} {count}: {reason}{figures}")
+    return [*lines, *_merged(expansion)]
+
+
+def _merged(expansion: Expansion) -> Iterator[str]:
+    """Yield which configurations run as another one."""
+    for difference, count in expansion.differences.items():
+        yield f"  merged {count}: differ from a valid one only in {difference}"
+    equal = expansion.merged - sum(expansion.differences.values())
+    if equal:
+        yield f"  merged {equal}: equal to a valid one, and measured with it"
 
 
 def resuming(remaining: int, completed: int, failed: int) -> str:

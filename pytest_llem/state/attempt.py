@@ -88,6 +88,7 @@ class Attempt:
             campaign=self._campaign,
             run_id=self._run.info.run_id,
             session_id=self._run.info.session.id,
+            round=self._run.info.round.number if self._run.info.round else None,
             experiment_id=experiment.id,
             label=point.label,
             axes=dict(point.axes),

@@ -7,16 +7,14 @@ got: the journals folded, then held against the results on disk.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from pydantic import ValidationError
@@ -33,6 +31,7 @@ from pytest_llem.state.results import (
     make_folder,
     storage,
 )
+from pytest_llem.state.run_id import RUN_ID
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -42,9 +41,6 @@ RUN_SCHEMA_VERSION = 1
 
 RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
-_LETTERS = "23456789abcdefghijkmnpqrstuvwxyz"
-"""None that look alike, in the order in which they sort."""
-_RUN_ID = re.compile(r"[0-9]{8}-[0-9]{6}-[a-z0-9]{4}")
 
 
 class RunBusyError(Exception):
@@ -64,19 +60,11 @@ def new_session() -> Session:
     return Session(id=secrets.token_hex(4), pid=os.getpid(), hostname=socket.gethostname())
 
 
-def new_run_id(now: datetime, random: Random) -> str:
-    """Return an id that sorts by time, such as `20261122-184512-x7k2` (UTC).
+class SeriesRound(Record):
+    """Which round of a daemon's series a run is, from 1."""
 
-    The first two of its last letters are the part of the second in 1/1024 s, so that of two runs that a script
-    starts in one second the newer one is known too.
-    """
-    part = now.microsecond * len(_LETTERS) ** 2 // 1_000_000
-    letters = (
-        _LETTERS[part // len(_LETTERS)]
-        + _LETTERS[part % len(_LETTERS)]
-        + "".join(random.choices(_LETTERS, k=2))
-    )
-    return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{letters}"
+    series: str
+    number: int
 
 
 class RunInfo(Record):
@@ -88,6 +76,7 @@ class RunInfo(Record):
         campaign_sha256, tool_version, cycles, points: as of the latest session.
         points: label of each configuration by its spec hash.
         executor: where its experiments run.
+        round: of a daemon's series; None for a run that somebody started.
         session: the latest; alive while the run's lock is held.
     """
 
@@ -101,6 +90,7 @@ class RunInfo(Record):
     cycles: int
     points: dict[str, str]
     executor: str = "local"
+    round: SeriesRound | None = None
     session: Session
 
 
@@ -157,6 +147,12 @@ class Standing:
             except DamagedFileError as error:
                 self.damaged.append(str(error))
                 status.status = "pending"
+
+    def load_others(self) -> Iterator[Result]:
+        """Read the attempts that have no part in the analysis: those that failed, or were replaced by a later one."""
+        kept = {str(status.result) for status in self.having("completed").values()}
+        others = (self.results.folder / name for name in self.results.sizes() if name not in kept)
+        return (result for _, result in self.results.scan(others))
 
 
 @dataclass
@@ -232,7 +228,7 @@ class Runs:
     def newest(self) -> str | None:
         """Return the id of the newest run that has a result; one that ended before its first has nothing to offer."""
         folders = (self.results_dir / self.campaign_key).glob(f"*/{EXPERIMENTS}/")
-        return max(filter(_RUN_ID.fullmatch, (folder.parent.name for folder in folders)), default=None)
+        return max(filter(RUN_ID.fullmatch, (folder.parent.name for folder in folders)), default=None)
 
     def results(self, run_id: str) -> ResultStore:
         """Return the store of a run's results."""

@@ -20,6 +20,7 @@ from factories import BEGIN, GPU, measurement, result
 from pytest_llem.analysis.budgets import Verdict
 from pytest_llem.analysis.diagnostics import Diagnostic
 from pytest_llem.analysis.estimates import MetricSummary
+from pytest_llem.analysis.expenses import Bill, SpendingReport
 from pytest_llem.analysis.intervals import Interval
 from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.analysis.summary import RowSummary, Summary, summarise
@@ -131,6 +132,17 @@ def test_the_summary_says_how_its_services_were(store: ResultStore) -> None:
         "unavailable_s": 0.0,
         "residents": [],
     }
+
+
+def test_the_summary_says_what_the_run_has_taken(store: ResultStore) -> None:
+    """summary.json has time, energy and costs so far; before anything has run it has null."""
+    taken = Bill(seconds=60, energy_kwh=0.5, measured_kwh=0.4, unknown_energy_s=1, cost=0.15, carbon_g=None)
+    report = SpendingReport(domains=("gpu",), so_far=taken, in_all=None, stopped_by="execution.budget_kwh")
+    write_summary(store, summary(), replace(FACTS, spending=report))
+    found = json.loads((store.folder / "summary.json").read_text())["spending"]
+    assert found["so_far"]["energy_kwh"] == 0.5
+    assert (found["in_all"], found["stopped_by"]) == (None, "execution.budget_kwh")
+    assert written(store)["spending"] is None
 
 
 def test_the_summary_has_both_intervals_of_every_metric(store: ResultStore) -> None:
@@ -253,6 +265,8 @@ PUBLISHED = (
     Diagnostic,
     HealthTally,
     Unhealthy,
+    SpendingReport,
+    Bill,
 )
 FORMATS = (Path(__file__).parents[3] / "docs" / "formats.md").read_text()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from factories import measurement, result
 from pytest_llem.analysis.budgets import Verdict as BudgetVerdict
@@ -69,6 +70,21 @@ def test_merged_points_are_counted() -> None:
     assert "Generated 10 configurations" in lines[0]
     assert "1 cycle = 4 experiments" in lines[0]
     assert lines[-1].startswith("  merged 3: ")
+
+
+def test_merged_points_say_in_what_they_differed() -> None:
+    """Each difference without effect is one line, and what is plainly equal is counted apart."""
+    found = replace(expansion(merged=5), differences={"a, which has no effect without b": 3})
+    assert terminal.validation(found, cycles=1, least_s=0)[-2:] == [
+        "  merged 3: differ from a valid one only in a, which has no effect without b",
+        "  merged 2: equal to a valid one, and measured with it",
+    ]
+
+
+def test_figures_stand_behind_their_reason() -> None:
+    """A reason with numbers is followed by those of the configuration that it holds of most."""
+    found = replace(expansion(), figures={"too long": "9 GB into 8 GB"})
+    assert "  filtered 1: too long; at most 9 GB into 8 GB" in terminal.validation(found, cycles=1, least_s=0)
 
 
 def test_resuming_has_its_fixed_wording() -> None:
