@@ -1,11 +1,11 @@
 # Benchmarks, each paired with its own floor in one run. Not part of the tests: machines are noisy.
 PYTHON ?= .venv/bin/python
 
-.PHONY: bench bench-compose bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-overhead bench-coverage
+.PHONY: bench bench-compose bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-daemon bench-launch bench-overhead bench-coverage
 
-bench: bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-overhead bench-coverage
+bench: bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-daemon bench-launch bench-overhead bench-coverage
 
-bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-overhead: bench-%:
+bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-daemon bench-launch bench-overhead: bench-%:
 	$(PYTHON) benchmarks/$*.py
 
 # Needs a Docker engine and the image of the service pytorch.

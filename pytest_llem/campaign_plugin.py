@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
 import signal
 import threading
 from collections.abc import Generator
@@ -15,12 +16,14 @@ from typing import Any
 import pytest
 from _pytest.pathlib import absolutepath
 
-from pytest_llem import compose_fixtures
+from pytest_llem import compose_fixtures, daemon_plugin, notify_plugin
+from pytest_llem.backends.registry import BackendError
 from pytest_llem.campaign.grid import GridError
 from pytest_llem.campaign.loader import CampaignError
 from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.campaign.sniff import looks_like_campaign
 from pytest_llem.collection import CampaignFile, experiment_of, in_schedule_order
+from pytest_llem.daemon.assignment import Assignment, CampaignChangedError
 from pytest_llem.display import Display
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose.executor import ComposeExecutor, ComposeSetup
@@ -35,7 +38,17 @@ from pytest_llem.state.run import RunBusyError
 from pytest_llem.station import NotReadyError
 
 NAME = "llem-campaign"
-REFUSALS = (CampaignError, GridError, RunBusyError, StorageError, DamagedFileError, ExecutorError)
+STOPPED_BY = "llem_stopped_by"
+REFUSALS = (
+    BackendError,
+    CampaignError,
+    GridError,
+    RunBusyError,
+    StorageError,
+    DamagedFileError,
+    ExecutorError,
+    CampaignChangedError,
+)
 
 
 def register(config: pytest.Config) -> None:
@@ -58,6 +71,9 @@ def register(config: pytest.Config) -> None:
     config.pluginmanager.register(CampaignPlugin(config, session), NAME)
     config.stash[compose_fixtures.SESSION] = session
     config.pluginmanager.register(compose_fixtures, f"{NAME}-compose")
+    notify_plugin.register(config, session)
+    if session.campaign.daemon.enabled:
+        daemon_plugin.register(config, session)
     atexit.register(gc.freeze)  # else Python, on its way out, walks all items several times before it lets go
     if config.getoption("lf", default=False):
         _continue_with_all_items(config, path)
@@ -104,6 +120,7 @@ def _settings(config: pytest.Config, path: Path) -> Settings:
         fetch=bool(config.getoption("--campaign-fetch")),
         executor=config.getoption("--campaign-executor"),
         gpus=config.getoption("--campaign-gpus"),
+        round=Assignment.of(os.environ),
     )
 
 
@@ -132,6 +149,7 @@ class CampaignPlugin:
         self._session = session
         self._is_worker = hasattr(config, "workerinput")
         self._display = Display(config, session)
+        session.spending.say = self._display.aside
         self._has_begun = self._has_workers()  # a controller of xdist collects nothing itself
         self._pending: list[Experiment] = []
         self._signal_before: Any = None
@@ -222,6 +240,8 @@ class CampaignPlugin:
         if experiment is None:
             return None
         try:
+            if not self._session.may_begin(experiment):
+                return True  # the budget of the run: it stays pending
             self._session.prepare(experiment)
         except (CampaignStopped, StorageError) as stop:
             item.session.shouldfail = str(stop)
@@ -269,6 +289,11 @@ class CampaignPlugin:
 
     # --- The end ---
 
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Learn from an xdist worker that the run's budget has ended its session; a crashed one tells nothing."""
+        self._session.spending.stopped_by = getattr(node, "workeroutput", {}).get(STOPPED_BY)
+
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Stop the services, summarise, judge the budgets, and settle the exit code."""
@@ -276,6 +301,7 @@ class CampaignPlugin:
             return
         self._session.stop_services()
         if self._is_worker:
+            self._config.workeroutput[STOPPED_BY] = self._session.spending.stopped_by  # type: ignore[attr-defined]
             return
         try:
             summary = self._session.conclude()

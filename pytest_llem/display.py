@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.records import Result
-from pytest_llem.reporting import terminal
+from pytest_llem.reporting import outlook, terminal
 from pytest_llem.reporting.digits import duration
 from pytest_llem.session import CampaignSession
 
@@ -57,9 +57,11 @@ class Display:
         """Return what stands in pytest's header: the campaign, its validation, the run."""
         session = self._session
         expansion = session.expansion
-        least_s = session.least_duration_s([e for e in session.experiments if not session.is_done(e)])
+        forecast, earlier = session.forecast([e for e in session.experiments if not session.is_done(e)])
         lines = [f"campaign: {session.campaign.campaign_name} ({self._relative(session.settings.path)})"]
-        lines += terminal.validation(expansion, cycles=session.campaign.execution.cycles, least_s=least_s)
+        cycles = session.campaign.execution.cycles
+        lines += terminal.validation(expansion, cycles=cycles, least_s=forecast.least_s)
+        lines += [outlook.plan(forecast, earlier)] if forecast.experiments else []
         lines += [f"note: {note}" for note in (*session.loaded.notes, *expansion.notes)]
         lines += self._order_lines()
         lines.append(f"executor: {session.executor.name} ({session.executor.reason})")
@@ -135,6 +137,11 @@ class Display:
             with self._uncaptured():
                 self._reporter.ensure_newline()
                 self._reporter.write_line(line)
+
+    def aside(self, line: str) -> None:
+        """Print a line that a quiet session can do without."""
+        if self._verbosity >= 0:
+            self.note(line)
 
     def _uncaptured(self) -> AbstractContextManager[None]:
         """Let what is written while a test runs reach the terminal."""
@@ -216,6 +223,7 @@ class Display:
             *terminal.messages(summary),
             *terminal.health(self._session.health),
             *terminal.failures(self._session.failed_results(), rerun=self._rerun),
+            *outlook.spent(self._session.spent()),
             f"results: {self._relative(self._session.results_folder)}",
         ]
         for line in lines:
@@ -235,10 +243,15 @@ class Display:
 
     def _rerun(self, result: Result) -> str:
         campaign = self._relative(self._session.settings.path)
-        return f"pytest {shlex.quote(f'{campaign}::{result.experiment_id}')}"
+        return f"pytest {shlex.quote(f'{campaign}::{result.experiment_id}')}{self._without_daemon()}"
 
     def _command(self, option: str) -> str:
-        return f"pytest --campaign={shlex.quote(self._relative(self._session.settings.path))} {option}"
+        campaign = self._relative(self._session.settings.path)
+        return f"pytest --campaign={shlex.quote(campaign)} {option}{self._without_daemon()}"
+
+    def _without_daemon(self) -> str:
+        """Return what a command of a daemon's campaign needs to be carried out by its own session, and now."""
+        return " --campaign-set daemon.enabled=false" if self._session.campaign.daemon.enabled else ""
 
     def _relative(self, path: Any) -> str:
         rootdir = self._session.settings.rootdir

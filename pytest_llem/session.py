@@ -9,31 +9,48 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from random import Random
 from typing import TYPE_CHECKING
 
 from pytest_llem import __version__
+from pytest_llem.analysis.expenses import Book, SpendingReport
 from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.backends.registry import registered
-from pytest_llem.campaign.grid import Expansion, expand
+from pytest_llem.campaign.forecast import Forecast, forecast
+from pytest_llem.campaign.grid import Expansion, expand, needed_backends
+from pytest_llem.campaign.host import Host
 from pytest_llem.campaign.loader import LoadedCampaign, load
-from pytest_llem.campaign.schedule import Experiment, Gap, order, plan
+from pytest_llem.campaign.schedule import Experiment, order, plan
 from pytest_llem.executors.base import Observer
 from pytest_llem.executors.choose import ExecutorChoice, choose
 from pytest_llem.executors.compose.executor import ComposeSetup
 from pytest_llem.executors.gpus import installed
 from pytest_llem.executors.idle_book import IdleBook
-from pytest_llem.executors.placement import place
-from pytest_llem.records import Result
+from pytest_llem.executors.placement import Placement, place
+from pytest_llem.executors.premises import host_of
+from pytest_llem.records import Configuration, Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
 from pytest_llem.runner import Identity, identity
 from pytest_llem.settings import Seat, Settings
+from pytest_llem.spending import Spending, durations_s
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.health import HealthTally
-from pytest_llem.state.run import Difference, Run, RunInfo, Runs, Standing, compare, new_run_id, new_session
+from pytest_llem.state.run import (
+    Difference,
+    Run,
+    RunInfo,
+    Runs,
+    SeriesRound,
+    Standing,
+    compare,
+    new_session,
+)
+from pytest_llem.state.run_id import new_run_id
 from pytest_llem.station import Station
 
 if TYPE_CHECKING:
@@ -45,25 +62,28 @@ class CampaignSession:
 
     Raises:
         CampaignError, GridError: the campaign is not valid.
+        CampaignChangedError: this is a round of another campaign.
         RunBusyError, StorageError, DamagedFileError: the run cannot be opened.
         ExecutorError: a GPU is named that is not here.
     """
 
     def __init__(self, settings: Settings, seat: Seat | None = None) -> None:
-        self.settings = settings
         self.backends = registered()
         self.loaded: LoadedCampaign = load(settings.path, settings.rootdir, settings.overrides)
         self.campaign = self.loaded.campaign
+        self.hands_over = self.campaign.daemon.enabled and settings.round is None
+        self.settings = settings = replace(settings, dry=True) if self.hands_over else settings
+        if settings.round is not None:
+            settings.round.check(self.loaded.sha256)
         self._runs = Runs(settings.cache, self._results_dir(), self.loaded.key)
-        self.older_run = None if seat else self._runs.newest()
+        self.older_run = None if seat else self._latest_run()
         self.resumed = seat.resumed if seat else self._can_resume()
         self.older: RunInfo | None = self._runs.info(self.older_run) if self.older_run else None
-        self.expansion: Expansion = expand(self.loaded, self.backends, settings.executor)
+        self._gpus = installed()
         self.executor = self._choose_executor(seat)
-        if self.executor.name != settings.executor:
-            self.expansion = expand(self.loaded, self.backends, self.executor.name)
-        configurations = [point.configuration for point in self.expansion.points]
-        self.placement = place(settings.gpus, self.campaign.services, os.environ, installed(), configurations)
+        host = self._host(self.executor.name)
+        self.expansion: Expansion = expand(self.loaded, self.backends, self.executor.name, host)
+        self.placement = self._place([point.configuration for point in self.expansion.points])
         self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
         self.experiments: list[Experiment] = order(
             self.expansion.points,
@@ -81,6 +101,7 @@ class CampaignSession:
         self.summary: Summary | None = None
         self._station: Station | None = None
         self._idle = IdleBook()
+        self.spending = Spending(self.campaign)
         self._done: set[Identity] = set(seat.completed) if seat else set()
         self._failed_before: set[Identity] = set()
         results = self._runs.results(self.info.run_id)
@@ -116,9 +137,14 @@ class CampaignSession:
 
     def older_counts(self) -> tuple[int, int]:
         """Return how many experiments of the newest older run were completed and how many had failed."""
-        assert self.older_run is not None
-        standing = self._runs.survey(self.older_run)
-        return len(standing.having("completed")), len(standing.having("failed"))
+        assert self._earlier is not None
+        return len(self._earlier.having("completed")), len(self._earlier.having("failed"))
+
+    @cached_property
+    def _earlier(self) -> Standing | None:
+        """How far the newest older run got; before a daemon's round that is another round."""
+        run_id = self.older_run or self._runs.newest()
+        return self._runs.survey(run_id) if run_id else None
 
     @property
     def results_folder(self) -> Path:
@@ -130,25 +156,45 @@ class CampaignSession:
         cycles = self.campaign.execution.cycles
         return [Expected(p.spec_hash, p.label, p.axes, cycles) for p in self.expansion.points]
 
-    def least_duration_s(self, experiments: Sequence[Experiment]) -> float:
-        """Return the time that windows and gaps alone take."""
-        stops = plan(experiments, self.campaign)
-        gaps_s = sum(step.least_s for stop in stops for step in stop.before if isinstance(step, Gap))
-        return gaps_s + len(stops) * self.campaign.window.seconds
+    def forecast(self, experiments: Sequence[Experiment]) -> tuple[Forecast, str | None]:
+        """Return how long experiments will take, and the earlier run by whose times that is told."""
+        known_s = durations_s(self._earlier) if self._earlier else {}
+        stops, has_gpus = plan(experiments, self.campaign), bool(self.placement.session.visible)
+        found = forecast(stops, self.campaign, known_s, has_instruments=has_gpus)
+        return found, self._earlier.results.folder.name if self._earlier else None
 
     def seat(self, writer: str) -> Seat:
         """Return what an xdist worker is told."""
         return Seat(self.info.model_dump_json(), self.resumed, tuple(sorted(self._done)), writer)
 
+    def _latest_run(self) -> str | None:
+        """Return the run that may be continued: the newest, in a round of a daemon its own if that has begun."""
+        if self.settings.round is None:
+            return self._runs.newest()
+        own = self.settings.round.run_id
+        return own if self._runs.info(own) is not None else None
+
     def _can_resume(self) -> bool:
-        return self.settings.resume and self.older_run is not None and self.settings.cache is not None
+        asked = self.settings.resume or self.settings.round is not None
+        return asked and self.older_run is not None and self.settings.cache is not None
+
+    def _place(self, configurations: Sequence[Configuration] = ()) -> Placement:
+        """Return who works on which GPUs."""
+        return place(self.settings.gpus, self.campaign.services, os.environ, self._gpus, configurations)
+
+    def _host(self, executor: str) -> Host | None:
+        """Return what is known, before anything runs, of the machine on which it will."""
+        services = self.campaign.services
+        return host_of(
+            self._gpus, self._place(), services, self.backends, executor=executor, environ=os.environ
+        )
 
     def _choose_executor(self, seat: Seat | None) -> ExecutorChoice:
         earlier = RunInfo.model_validate_json(seat.info) if seat else self.older if self.resumed else None
         continued = earlier.executor if earlier else None
-        return choose(
-            self.settings.executor, self.needed_backends(), self.settings.rootdir, continued=continued
-        )
+        asked = self.settings.executor
+        needed = needed_backends(self.loaded, self.backends, self._host(asked))
+        return choose(asked, needed, self.settings.rootdir, continued=continued)
 
     def _results_dir(self) -> Path:
         return self.settings.rootdir / self.campaign.io.results_dir
@@ -161,8 +207,9 @@ class CampaignSession:
         if seed is None:
             seed = earlier.seed if earlier else secrets.randbelow(2**32)
         resumed_id = self.older_run if self.resumed else None
+        assigned = self.settings.round
         return RunInfo(
-            run_id=resumed_id or new_run_id(now, Random()),  # noqa: S311 - a name, not a secret
+            run_id=resumed_id or (assigned.run_id if assigned else new_run_id(now, Random())),  # noqa: S311 - a name
             campaign_key=self.loaded.key,
             seed=seed,
             created=earlier.created if earlier else now,
@@ -171,6 +218,7 @@ class CampaignSession:
             cycles=execution.cycles,
             points={p.spec_hash: p.label for p in self.expansion.points},
             executor=self.executor.name,
+            round=SeriesRound(series=assigned.series, number=assigned.number) if assigned else None,
             session=new_session(),
         )
 
@@ -185,7 +233,10 @@ class CampaignSession:
             self._files.begin()
         if self.standing is not None:
             self._failed_before = set(self.standing.having("failed"))
+            for result in self.standing.load_others():
+                self.spending.add(result)
             for result in self.standing.load_completed():
+                self.spending.add(result)
                 self._done.add((result.spec_hash, result.cycle))
                 self.observations.append(Observation.of(result))
                 if result.measurement:
@@ -216,6 +267,11 @@ class CampaignSession:
             idle=self._idle,
         )
         self._station.open(experiments, observer, setup)
+        self.spending.follow(one for one in experiments if not self.is_done(one))
+
+    def may_begin(self, experiment: Experiment) -> bool:
+        """Return whether the run's budget allows an experiment; what is done needs none."""
+        return self.is_done(experiment) or self.spending.allows(experiment)
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment."""
@@ -232,6 +288,7 @@ class CampaignSession:
         result = self._station.runner.measure(experiment)
         self._latest = result
         self._attempts[key] = result.attempt
+        self.spending.add(result)
         self.observations.append(Observation.of(result))
         if result.status == "completed":
             self._done.add(key)
@@ -270,7 +327,7 @@ class CampaignSession:
             seed=self.info.seed,
             environments=self._environments.known(),
         )
-        self._files.write_summary(self.summary, self.health)
+        self._files.write_summary(self.summary, self.health, self.spent())
         return self.summary
 
     def conclude(self) -> Summary:
@@ -278,6 +335,7 @@ class CampaignSession:
         assert self.run is not None
         if self.resumed or not self._attempts:
             self.observations = []
+            self.spending.book = Book()
             self._files.rebuild(self._observed(result for _, result in self.run.results.scan()))
         if not self._attempts and self.settings.cache is not None:
             self.run.health = self._runs.survey(self.info.run_id).health
@@ -287,6 +345,7 @@ class CampaignSession:
         """Pass results on and keep what is needed of each: whole, 100,000 of them would take gigabytes."""
         for result in results:
             self.observations.append(Observation.of(result))
+            self.spending.add(result)
             if result.status == "completed":
                 self._done.add((result.spec_hash, result.cycle))
             yield result
@@ -296,6 +355,10 @@ class CampaignSession:
         """What happened to the services, over all sessions of the run."""
         assert self.run is not None
         return self.run.health
+
+    def spent(self) -> SpendingReport:
+        """Return what the run has taken, and will have when nothing is pending any more."""
+        return self.spending.report(one for one in self.experiments if not self.is_done(one))
 
     def is_over_budget(self) -> bool:
         """Return whether a budget of `expect` is not kept."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pytest_llem.daemon.assignment import Assignment
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -19,6 +21,7 @@ class Settings:
         dry: `--collect-only`: nothing is written, nothing started.
         require_measured, fetch: the options of that name.
         executor, gpus: `--campaign-executor`, `--campaign-gpus`.
+        round: what a daemon tells the session of a round; None for a session that somebody started.
     """
 
     path: Path
@@ -31,6 +34,7 @@ class Settings:
     fetch: bool = False
     executor: str = "auto"
     gpus: str | None = None
+    round: Assignment | None = None
 
 
 @dataclass(frozen=True, slots=True)

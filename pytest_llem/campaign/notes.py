@@ -9,7 +9,7 @@ from typing import Any
 
 from pytest_llem.campaign import v1
 from pytest_llem.campaign.findings import Findings
-from pytest_llem.campaign.schema import NOT_YET, Campaign
+from pytest_llem.campaign.schema import NOT_YET, Campaign, Notify
 from pytest_llem.campaign.tables import Table
 
 
@@ -24,10 +24,12 @@ def notes_on(campaign: Campaign, findings: Findings, tables: Iterable[Table]) ->
     notes = [*_not_yet(campaign, findings), *findings.notes]
     if campaign.cold_start.restart_container and not campaign.cold_start.force_cold_start:
         notes.append("cold_start.restart_container has no effect without cold_start.force_cold_start")
+    if campaign.notify.on != Notify().on and campaign.notify.webhook_url is None:
+        notes.append("notify.on has no effect without notify.webhook_url")
     if findings.without_effect:
         keys = ", ".join(findings.without_effect)
         notes.append(f"without effect here, known from llenergymeasure v1: {keys}")
-    if findings.v1_keys and (others := list(_other_defaults(findings, tables))):
+    if findings.v1_keys and (others := list(_other_defaults(campaign, findings, tables))):
         notes.append(f"defaults that differ from llenergymeasure v1's: {', '.join(others)}")
     return tuple(notes)
 
@@ -59,11 +61,18 @@ def _changed(values: Mapping[str, Any], defaults: Mapping[str, Any], prefix: str
             yield name
 
 
-def _other_defaults(findings: Findings, tables: Iterable[Table]) -> Iterator[str]:
+def _other_defaults(campaign: Campaign, findings: Findings, tables: Iterable[Table]) -> Iterator[str]:
+    """Yield both defaults of what was left open, the parameters of a backend only where that is used."""
     defaults = {name: key.default for table in tables for name, key in table.keys.items()}
     prompts_counted = findings.written & {"num_samples", "dataset.sample_size"}
+    sections = {
+        *(campaign.grid.backends if campaign.grid else ()),
+        *(name.partition(".")[0] for name in findings.written),
+    }
     for name, theirs in v1.DEFAULTS.items():
-        if name not in findings.written and not (name == "num_input_prompts" and prompts_counted):
+        if name in findings.written or (name == "num_input_prompts" and prompts_counted):
+            continue
+        if not name.startswith("vllm.") or "vllm" in sections:
             yield f"{name} {_shown(defaults[name])} (v1: {_shown(theirs)})"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -22,7 +22,6 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 
 from pytest_llem.campaign.findings import did_you_mean
-from pytest_llem.campaign.schema import NOT_YET
 
 _NUMBERS = ConfigDict(allow_inf_nan=False)
 _VALIDATORS: Mapping[str, Callable[..., Any]] = {
@@ -31,8 +30,6 @@ _VALIDATORS: Mapping[str, Callable[..., Any]] = {
     "plain": PlainValidator,
     "wrap": WrapValidator,
 }
-_NEVER_IGNORED = ("daemon.enabled",)
-"""Keys that change what a run is: while they stand in `NOT_YET`, only their default is accepted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,8 +160,6 @@ def _key(model: type[BaseModel], path: str, field: FieldInfo) -> Key:
     required = field.is_required()
     default = None if required else field.get_default(call_default_factory=True, validated_data={})
     metadata = [*field.metadata, *_validators(model, path.rpartition(".")[2])]
-    if path in _NEVER_IGNORED and (waits_for := NOT_YET.get(path) or NOT_YET.get(f"defaults.{path}")):
-        metadata.append(AfterValidator(partial(_only, path, default, waits_for)))
     annotation = Annotated[field.annotation, *metadata] if metadata else field.annotation
     return Key(path, annotation, default, required)
 
@@ -174,9 +169,3 @@ def _validators(model: type[BaseModel], name: str) -> Iterator[Any]:
     for decorator in model.__pydantic_decorators__.field_validators.values():
         if name in decorator.info.fields or "*" in decorator.info.fields:
             yield _VALIDATORS[decorator.info.mode](decorator.func)
-
-
-def _only(path: str, default: Any, waits_for: str, value: Any) -> Any:
-    if value != default:
-        raise ValueError(f"{path} other than {json.dumps(default)} comes with {waits_for}")
-    return value

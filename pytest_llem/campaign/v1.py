@@ -39,9 +39,12 @@ DEFAULTS = MappingProxyType(
         "warmup.cv_threshold": 0.05,
         "num_input_prompts": 1,
         "output_length": "natural",
+        "vllm.gpu_memory_utilization": 0.9,
+        "vllm.enable_prefix_caching": False,
+        "vllm.enable_chunked_prefill": False,
     }
 )
-"""v1's defaults where they differ from this version's."""
+"""v1's defaults where they differ from this version's; null leaves the choice to the engine."""
 
 DATASETS: Mapping[str, Mapping[str, str]] = MappingProxyType(
     {
@@ -67,9 +70,14 @@ RENAMED = MappingProxyType(
         "prompts.sample_size": "dataset.sample_size",
         "vllm.distributed_backend": "vllm.distributed_executor_backend",
         "vllm.attention.disable_sliding_window": "vllm.disable_sliding_window",
-        "vllm.lora.enabled": "vllm.enable_lora",
-        "vllm.lora.max_loras": "vllm.max_loras",
-        "vllm.lora.max_rank": "vllm.max_lora_rank",
+        "tensorrt.tp_size": "tensorrt.tensor_parallel_size",
+        "tensorrt.pp_size": "tensorrt.pipeline_parallel_size",
+        "tensorrt.quantization": "tensorrt.quant_algo",
+        "tensorrt.gpu_memory_utilization": "tensorrt.free_gpu_memory_fraction",
+        "tensorrt.enable_chunked_context": "tensorrt.enable_chunked_prefill",
+        "tensorrt.enable_kv_cache_reuse": "tensorrt.enable_block_reuse",
+        "tensorrt.draft_model": "tensorrt.speculative_model",
+        "tensorrt.num_draft_tokens": "tensorrt.max_draft_len",
     }
 )
 """Keys with a new name and the same meaning."""
@@ -93,9 +101,13 @@ _WITHOUT_EFFECT = frozenset(
         "pytorch.output_scores",
         "pytorch.return_dict_in_generate",
         "vllm.lora.extra_vocab_size",
+        "vllm.lora.max_loras",
+        "vllm.lora.max_rank",
+        "vllm.swap_space",
     }
 )
 _SAID_ELSEWHERE = frozenset({"schema_version", "prompts.type"})
+_NO_ADAPTERS = "adapters are not loaded; name a model into which it is merged as model_name"
 _ONE_REPLICA = "several replicas of a model are not measured as one experiment; remove it"
 _ONLY: Mapping[str, tuple[Any, str]] = {
     "num_processes": (1, _ONE_REPLICA),
@@ -110,8 +122,11 @@ _ONLY: Mapping[str, tuple[Any, str]] = {
     "pytorch.max_memory": (None, "a model that is spread over memories is not measured; remove it"),
     "pytorch.assisted_generation": (None, "write vllm.speculative_config; pytorch does not speculate here"),
     "tensorrt.calibration": (None, "name a checkpoint that is already quantised as model_name"),
+    "tensorrt.builder_opt_level": (3, "TensorRT-LLM has this choice no more; write tensorrt.fast_build"),
+    "tensorrt.kv_cache_type": ("paged", "in-flight batching needs a paged KV cache; remove it"),
     "tensorrt.max_output_len": (None, "write tensorrt.max_seq_len: prompt and output tokens together"),
-    "adapter": (None, "adapters are not loaded; name a model into which it is merged as model_name"),
+    "adapter": (None, _NO_ADAPTERS),
+    "vllm.lora.enabled": (False, _NO_ADAPTERS),
 }
 """Keys that are accepted with one value alone, and what to do about any other."""
 
@@ -223,13 +238,11 @@ def _sharding(entry: Entry, old: _Old) -> tuple[Entry, ...]:
     strategy, shards = old.value("sharding.strategy", "none"), old.value("sharding.num_shards", 1)
     if strategy == "none" or shards == 1 or entry.name == "sharding.strategy":
         return ()
-    parameters = {
-        "tensor_parallel": {"vllm": "vllm.tensor_parallel_size", "tensorrt": "tensorrt.tp_size"},
-        "pipeline_parallel": {"vllm": "vllm.pipeline_parallel_size", "tensorrt": "tensorrt.pp_size"},
-    }.get(str(strategy), {})
-    names = [parameters[spec.name] for spec in old.targets if spec.name in parameters]
-    if not names:
-        instead = " or ".join(parameters.values()) or "vllm.tensor_parallel_size or tensorrt.tp_size"
+    parallel = {"pipeline_parallel": "pipeline_parallel_size"}.get(str(strategy), "tensor_parallel_size")
+    known = str(strategy) in ("tensor_parallel", "pipeline_parallel")
+    names = [name for spec in old.targets if (name := f"{spec.name}.{parallel}") in old.table.keys]
+    if not names or not known:
+        instead = f"vllm.{parallel} or tensorrt.{parallel}"
         return old.refuse(entry, f"this backend does not shard a model that way; write {instead}")
     return tuple(entry._replace(name=name) for name in names)
 

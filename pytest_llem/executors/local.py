@@ -18,7 +18,7 @@ import pytest_llem
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Service
 from pytest_llem.executors.base import ExecutorError
-from pytest_llem.executors.services import ServiceExecutor, shake_hands, worker_arguments
+from pytest_llem.executors.services import ServiceExecutor, shake_hands, without_gpu, worker_arguments
 from pytest_llem.executors.work_folder import WorkFolder
 from pytest_llem.records import Failure
 from pytest_llem.worker.client import Conversation
@@ -59,14 +59,14 @@ class LocalExecutor(ServiceExecutor):
         self._folder = WorkFolder()
 
     def problems(self, backends: Iterable[str]) -> list[str]:
-        """See `Executor`: an engine's libraries must be in this interpreter, unless it has its own."""
+        """See `Executor`: an engine's libraries must be in this interpreter, unless there is another for it."""
         found = []
         for name in backends:
-            own_python = self._services.get(name, Service()).python
-            spec = self._backends[name]
-            tops = dict.fromkeys(module.partition(".")[0] for module in spec.preload)
+            service, spec = self._services.get(name, Service()), self._backends[name]
+            found += without_gpu(spec)
+            tops = dict.fromkeys(module.partition(".")[0] for module in (*spec.preload, *spec.modules))
             missing = [module for module in tops if find_spec(module) is None]
-            if missing and not own_python:
+            if missing and not service.python and "PYTHONPATH" not in service.env:
                 remedy = f": {spec.install}" if spec.install else ""
                 found.append(f"the {name} backend needs {' and '.join(missing)} in {sys.executable}{remedy}")
         return found

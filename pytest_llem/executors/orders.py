@@ -67,7 +67,8 @@ class OrderBook:
     ) -> Order:
         """Return the order for one experiment at this point."""
         wanted = point.configuration
-        engine = self._backends[wanted.backend].engine
+        spec = self._backends[wanted.backend]
+        engine = spec.engine
         assert engine is not None, "a point whose backend has no engine was filtered"
         return Order(
             experiment_id=experiment_id,
@@ -78,6 +79,7 @@ class OrderBook:
             model_files=_architecture(folder) if (folder := self._described_folder(wanted)) else None,
             configuration=wanted,
             devices=self._devices(wanted),
+            model_runs=spec.model_runs(wanted),
             prompts=supplies.texts
             if wanted.prompts_file is None
             else _texts(self._rootdir / wanted.prompts_file),

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.executors.base import ExecutorError, OnPhase, PreparationFailed
+from pytest_llem.executors.gpus import installed
 from pytest_llem.records import Failure
 from pytest_llem.worker.protocol import (
     PROTOCOL_VERSION,
@@ -195,6 +196,13 @@ def shake_hands(worker: Worker, name: str, where: str, *, silence_s: float | Non
     raise ExecutorError(
         f"the worker of {name} speaks another protocol: {where} has another version of pytest-llem"
     )
+
+
+def without_gpu(spec: BackendSpec) -> list[str]:
+    """Return the sentence about a backend that is nothing without an NVIDIA GPU, where there is none."""
+    if not spec.needs_nvidia_gpu or (here := installed()).gpus:
+        return []
+    return [f"the {spec.name} backend needs an NVIDIA GPU, and {here}"]
 
 
 def worker_arguments(spec: BackendSpec) -> list[str]:

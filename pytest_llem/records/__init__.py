@@ -15,6 +15,7 @@ from pytest_llem.records.configuration import (
     Dataset,
     Decoder,
     Load,
+    ModelRuns,
     Timeseries,
     Warmup,
 )
@@ -67,6 +68,7 @@ __all__ = [
     "LoadReport",
     "Measurement",
     "Metric",
+    "ModelRuns",
     "NonNegative",
     "Quantity",
     "Record",

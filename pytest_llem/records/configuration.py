@@ -12,6 +12,11 @@ RANDOM_WEIGHTS = "random:"
 """Before a `model_name`: that architecture with random weights."""
 
 
+ModelRuns = Literal["in_engine", "beside_engine", "elsewhere"]
+"""Where a model's work is done: in the engine process and its children, in another process of the same machine, or
+on another machine. It decides which meters can see its energy."""
+
+
 class Dataset(Record):
     """A Hugging Face dataset as one fixed list of prompts."""
 

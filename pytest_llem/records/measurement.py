@@ -25,6 +25,9 @@ class Launch(Record):
         load_s: from then to the loaded model.
         start_energy_j, load_energy_j: used in these times, domain `total`.
         cold_start_energy_j: in both together: a start may be too short for a counter to move.
+        engine_cache: whether an engine that is compiled ahead was there (`hit`) or was built (`miss`) for this
+            launch or for the conditioning before it; None: nothing was to be compiled.
+        build_s, build_energy_j: used for it before the load began, and in no other number; None: it was not built.
     """
 
     id: str
@@ -36,6 +39,9 @@ class Launch(Record):
     start_energy_j: Quantity = NOT_RECORDED
     load_energy_j: Quantity
     cold_start_energy_j: Quantity = NOT_RECORDED
+    engine_cache: Literal["hit", "miss"] | None = None
+    build_s: NonNegative | None = None
+    build_energy_j: Quantity | None = None
 
 
 class WarmupReport(Record):
@@ -128,11 +134,14 @@ class Measurement(Record):
             loaded idle power.
         idle: the idle powers that were counted with.
         devices: by `gpu:<uuid>`, what the trace says; empty without a trace.
+        cached_tokens: prompt tokens that came from a prefix cache; None: the engine does not count them.
         mean_running_batch: time-weighted number of requests that the engine works on.
         full_batch_share: of the window in which that number is the batch limit; None: the limit is not known.
         load: None for an offline batch.
         metrics: by the names of `METRICS`.
+        asked: what the configuration demanded of the engine, in the engine's names.
         effective: what the engine really applied, by parameter name.
+        unconfirmed: names that were asked for and of which the engine says nothing.
     """
 
     launch: Launch
@@ -142,7 +151,7 @@ class Measurement(Record):
     passes: int
     requests: int
     prompt_tokens: int
-    cached_tokens: int
+    cached_tokens: int | None
     padding_tokens: int
     output_tokens: int
     mean_running_batch: float
@@ -156,5 +165,7 @@ class Measurement(Record):
     idle: dict[IdleKind, Idle] = Field(default_factory=dict)
     devices: dict[str, DeviceTrace] = Field(default_factory=dict)
     metrics: dict[str, Quantity]
+    asked: dict[str, Any] = Field(default_factory=dict)
     effective: dict[str, Any]
+    unconfirmed: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()

@@ -88,6 +88,8 @@ METRICS = MappingProxyType(
         "model_load_energy_j": Metric("J"),
         "cold_start_time_s": Metric("s"),
         "cold_start_energy_j": Metric("J"),
+        "engine_build_time_s": Metric("s"),
+        "engine_build_energy_j": Metric("J"),
         "memory_peak_bytes": Metric("B"),
         "flops_per_token": Metric("FLOP/token"),
     }

@@ -102,6 +102,7 @@ class Result(Record):
     (`not_measured`, `not_isolated`): it keeps both.
 
     Attributes:
+        round: of the daemon's series that the run is one of, from 1; None: somebody started the run.
         gap_s: really waited before it.
         thermal_gap: how the GPUs cooled down in that time; None: the gap was a fixed time, or there was none.
         isolation: who else used the devices; None: it did not get as far as a service.
@@ -114,6 +115,7 @@ class Result(Record):
     campaign: str
     run_id: str
     session_id: str
+    round: int | None = None
     experiment_id: str
     label: str
     axes: dict[str, Any]

@@ -10,25 +10,26 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from pytest_llem.architectures import FAMILIES
 from pytest_llem.backends.base import Request
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign import v1
 from pytest_llem.campaign.grid import expand
 from pytest_llem.campaign.keys import campaign_keys, experiment_keys
 from pytest_llem.campaign.loader import CampaignError, load
-from pytest_llem.campaign.rules import FILTERED, WARNED
+from pytest_llem.campaign.rules import FILTERED, WARNED, WITHOUT_EFFECT
 from pytest_llem.campaign.schema import NOT_YET, Budget, ExperimentEntry
 from pytest_llem.campaign.tables import Key, table_of
 from pytest_llem.meters.estimate import RATED_W_PER_CPU, RATED_W_VARIABLE
 from pytest_llem.records import METRICS, Source
-from pytest_llem.worker.families import FAMILIES
 from pytest_llem.worker.metrics import PERCENTILES, latency
 from pytest_llem.worker.workload import PROMPT_COLUMNS
 
 ROOT = Path(__file__).parents[2]
 CAMPAIGN_FILE = (ROOT / "docs/campaign-file.md").read_text()
+RULES_PAGE = (ROOT / "docs/rules.md").read_text()
 METRICS_PAGE = (ROOT / "docs/metrics.md").read_text()
-BACKENDS = {name: registered()[name] for name in ("pytorch", "tensorrt", "vllm")}
+BACKENDS = {name: registered()[name] for name in ("openai", "pytorch", "tensorrt", "vllm")}
 
 SMALLEST = {"campaign_name": "demo", "model": "some/model", "grid": {"backends": ["pytorch"]}}
 """What an example of a section lacks to be a campaign."""
@@ -109,12 +110,19 @@ def test_a_key_without_effect_is_marked(name: str) -> None:
     assert ("No effect yet" in DOCUMENTED[name][3]) is waits(name)
 
 
-def test_every_rule_is_listed() -> None:
-    """The page gives each reason for which a configuration does not run, or runs with a warning."""
+def test_every_rule_has_its_line() -> None:
+    """The page has a line for each rule, with the backend that it looks at and its reason, and no other line."""
     for verdict, rules in (("never runs", FILTERED), ("runs with a warning", WARNED)):
-        section = CAMPAIGN_FILE.partition(f"### What {verdict}")[2].partition("\n##")[0]
-        reasons = {row[0] for row in tables(section, "| reason |")}
-        assert reasons == {rule.reason.format(backend="`<backend>`") for rule in rules}
+        section = RULES_PAGE.partition(f"## What {verdict}")[2].partition("\n## ")[0]
+        listed = [(row[0], row[1].strip("`"), row[2]) for row in tables(section, "| rule |")]
+        assert listed == [
+            (rule.name, rule.backend or "all", rule.reason.format(backend="`<backend>`")) for rule in rules
+        ]
+    listed = [(row[0], row[1].strip("`"), row[2], row[3]) for row in tables(RULES_PAGE, "| rule | backend | keys")]
+    assert listed == [
+        (one.name, one.backend or "all", ", ".join(f"`{key}`" for key in one.keys), one.why)
+        for one in WITHOUT_EFFECT
+    ]
 
 
 def test_every_old_key_is_listed() -> None:

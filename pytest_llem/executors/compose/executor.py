@@ -16,7 +16,7 @@ from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose import engine, files, owner
 from pytest_llem.executors.compose.project import Project, ProjectFiles, client_of, variables
 from pytest_llem.executors.compose.worker import ContainerWorker
-from pytest_llem.executors.services import ServiceExecutor
+from pytest_llem.executors.services import ServiceExecutor, without_gpu
 from pytest_llem.executors.work_folder import WorkFolder
 
 if TYPE_CHECKING:
@@ -109,6 +109,8 @@ class ComposeExecutor(ServiceExecutor):
             return self._missing_services(wanted) or [str(error)]
         self._say(f"Docker engine {found.version}{'' if found.has_nvidia else WITHOUT_GPUS}")
         owner.sweep(client_of(), self._say)
+        if lacking := [line for name in wanted for line in without_gpu(self._backends[name])]:
+            return lacking
         return self._missing_images({name: images[self._service(name)] for name in wanted})
 
     def unavailable(self) -> str | None:
@@ -205,10 +207,11 @@ class ComposeExecutor(ServiceExecutor):
         """Return a sentence for each service that no file declares: of our override alone Compose makes no sense."""
         paths = self._setup.compose_files
         where = " or ".join(map(str, paths))
-        absent = files.undeclared(paths, map(self._service, backends))
+        wanted = {self._service(name): self._backends[name] for name in backends}
+        declare = f"declare it in {self._rootdir / 'docker-compose.yml'}"
         return [
-            f"{where} has no service {name}: declare it in {self._rootdir / 'docker-compose.yml'}"
-            for name in absent
+            f"{where} has no service {name}: {wanted[name].without_service or declare}"
+            for name in files.undeclared(paths, wanted)
         ]
 
     def _missing_images(self, images: Mapping[str, str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from pytest_llem.backends.base import BackendSpec, Parameters
 from pytest_llem.campaign.schema import Service
 from pytest_llem.executors.base import ExecutorError
+from pytest_llem.executors.gpus import installed
 from pytest_llem.executors.local import LocalExecutor
 
 SPEC = BackendSpec(
@@ -43,6 +45,23 @@ def test_missing_libraries_are_named_with_the_command_that_brings_them(executor:
 def test_another_interpreter_is_not_judged_by_ours(executor: LocalExecutor) -> None:
     """With an interpreter of its own a backend needs nothing here."""
     assert executor.problems(["harp"]) == []
+
+
+@pytest.mark.parametrize("executor", [Service(env={"PYTHONPATH": "/elsewhere"})], indirect=True)
+def test_another_path_is_not_judged_by_ours(executor: LocalExecutor) -> None:
+    """With a PYTHONPATH of its own a backend may find there what is not here."""
+    assert executor.problems(["harp"]) == []
+
+
+def test_a_backend_that_needs_a_gpu_says_so_where_there_is_none(tmp_path: Path) -> None:
+    """Modules that must not be preloaded are looked for too, and a GPU as NVML shows them."""
+    spec = replace(SPEC, preload=(), modules=("harp_that_is_not_installed",), needs_nvidia_gpu=True)
+    executor = LocalExecutor({"harp": spec}, {}, start_timeout_s=10, rootdir=tmp_path)
+    *about_gpus, about_modules = executor.problems(["harp"])
+    assert about_modules.startswith("the harp backend needs harp_that_is_not_installed")
+    here = installed()
+    assert about_gpus == ([] if here.gpus else [f"the harp backend needs an NVIDIA GPU, and {here}"])
+    executor.close()
 
 
 @pytest.mark.parametrize("executor", [Service(python="envs/harp/bin/python")], indirect=True)
