@@ -6,35 +6,25 @@ campaign (what), state (what has run), executor and runner (how), analysis and r
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from random import Random
 from typing import TYPE_CHECKING
 
-from pytest_llem import __version__
 from pytest_llem.analysis.expenses import Book, SpendingReport
 from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.forecast import Forecast, forecast
-from pytest_llem.campaign.grid import Expansion, expand, needed_backends
-from pytest_llem.campaign.host import Host
 from pytest_llem.campaign.loader import LoadedCampaign, load
 from pytest_llem.campaign.schedule import Experiment, order, plan
 from pytest_llem.executors.base import Observer
-from pytest_llem.executors.choose import ExecutorChoice, choose
 from pytest_llem.executors.compose.executor import ComposeSetup
-from pytest_llem.executors.gpus import installed
 from pytest_llem.executors.idle_book import IdleBook
-from pytest_llem.executors.placement import Placement, place
-from pytest_llem.executors.premises import host_of
-from pytest_llem.records import Configuration, Result
+from pytest_llem.records import Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
+from pytest_llem.run_choice import choose_run
 from pytest_llem.runner import Identity, identity
 from pytest_llem.settings import Seat, Settings
 from pytest_llem.spending import Spending, durations_s
@@ -43,15 +33,12 @@ from pytest_llem.state.health import HealthTally
 from pytest_llem.state.run import (
     Difference,
     Run,
-    RunInfo,
     Runs,
-    SeriesRound,
     Standing,
     compare,
-    new_session,
 )
-from pytest_llem.state.run_id import new_run_id
 from pytest_llem.station import Station
+from pytest_llem.venue import settle
 
 if TYPE_CHECKING:
     from pytest_llem.analysis.summary import Summary
@@ -76,15 +63,12 @@ class CampaignSession:
         if settings.round is not None:
             settings.round.check(self.loaded.sha256)
         self._runs = Runs(settings.cache, self._results_dir(), self.loaded.key)
-        self.older_run = None if seat else self._latest_run()
-        self.resumed = seat.resumed if seat else self._can_resume()
-        self.older: RunInfo | None = self._runs.info(self.older_run) if self.older_run else None
-        self._gpus = installed()
-        self.executor = self._choose_executor(seat)
-        host = self._host(self.executor.name)
-        self.expansion: Expansion = expand(self.loaded, self.backends, self.executor.name, host)
-        self.placement = self._place([point.configuration for point in self.expansion.points])
-        self.info = RunInfo.model_validate_json(seat.info) if seat else self._run_info()
+        chosen = choose_run(self._runs, settings, seat)
+        self.older_run, self.older, self.resumed = chosen.older_run, chosen.older, chosen.resumed
+        self.executor, self.expansion, self.placement = settle(
+            self.loaded, self.backends, settings, continued=chosen.executor
+        )
+        self.info = chosen.info(settings, self.loaded, self.expansion, self.executor.name)
         self.experiments: list[Experiment] = order(
             self.expansion.points,
             cycles=self.campaign.execution.cycles,
@@ -167,60 +151,8 @@ class CampaignSession:
         """Return what an xdist worker is told."""
         return Seat(self.info.model_dump_json(), self.resumed, tuple(sorted(self._done)), writer)
 
-    def _latest_run(self) -> str | None:
-        """Return the run that may be continued: the newest, in a round of a daemon its own if that has begun."""
-        if self.settings.round is None:
-            return self._runs.newest()
-        own = self.settings.round.run_id
-        return own if self._runs.info(own) is not None else None
-
-    def _can_resume(self) -> bool:
-        asked = self.settings.resume or self.settings.round is not None
-        return asked and self.older_run is not None and self.settings.cache is not None
-
-    def _place(self, configurations: Sequence[Configuration] = ()) -> Placement:
-        """Return who works on which GPUs."""
-        return place(self.settings.gpus, self.campaign.services, os.environ, self._gpus, configurations)
-
-    def _host(self, executor: str) -> Host | None:
-        """Return what is known, before anything runs, of the machine on which it will."""
-        services = self.campaign.services
-        return host_of(
-            self._gpus, self._place(), services, self.backends, executor=executor, environ=os.environ
-        )
-
-    def _choose_executor(self, seat: Seat | None) -> ExecutorChoice:
-        earlier = RunInfo.model_validate_json(seat.info) if seat else self.older if self.resumed else None
-        continued = earlier.executor if earlier else None
-        asked = self.settings.executor
-        needed = needed_backends(self.loaded, self.backends, self._host(asked))
-        return choose(asked, needed, self.settings.rootdir, continued=continued)
-
     def _results_dir(self) -> Path:
         return self.settings.rootdir / self.campaign.io.results_dir
-
-    def _run_info(self) -> RunInfo:
-        execution = self.campaign.execution
-        now = datetime.now(UTC)
-        earlier = self.older if self.resumed else None
-        seed = execution.seed
-        if seed is None:
-            seed = earlier.seed if earlier else secrets.randbelow(2**32)
-        resumed_id = self.older_run if self.resumed else None
-        assigned = self.settings.round
-        return RunInfo(
-            run_id=resumed_id or (assigned.run_id if assigned else new_run_id(now, Random())),  # noqa: S311 - a name
-            campaign_key=self.loaded.key,
-            seed=seed,
-            created=earlier.created if earlier else now,
-            campaign_sha256=self.loaded.sha256,
-            tool_version=__version__,
-            cycles=execution.cycles,
-            points={p.spec_hash: p.label for p in self.expansion.points},
-            executor=self.executor.name,
-            round=SeriesRound(series=assigned.series, number=assigned.number) if assigned else None,
-            session=new_session(),
-        )
 
     def _take_up(self, seat: Seat | None) -> None:
         """Find out how far the run got, and unless this is a dry run take it over."""

@@ -28,6 +28,8 @@ ROOMS: dict[str, frozenset[str]] = {
     "daemon": frozenset({"state", "reporting"}),
     "spending": frozenset({"records", "campaign", "state", "runner", "analysis", "reporting"}),
     "notify": frozenset(),
+    "run_choice": frozenset({"settings", "campaign", "state"}),
+    "venue": frozenset({"settings", "backends", "campaign", "executors"}),
 }
 OF_PYTEST = frozenset(
     {"plugin", "campaign_plugin", "hookspec", "collection", "fixtures", "compose_fixtures", "rootdir"}
