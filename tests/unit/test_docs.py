@@ -118,8 +118,10 @@ def test_every_rule_has_its_line() -> None:
         assert listed == [
             (rule.name, rule.backend or "all", rule.reason.format(backend="`<backend>`")) for rule in rules
         ]
-    listed = [(row[0], row[1].strip("`"), row[2], row[3]) for row in tables(RULES_PAGE, "| rule | backend | keys")]
-    assert listed == [
+    keys = [
+        (row[0], row[1].strip("`"), row[2], row[3]) for row in tables(RULES_PAGE, "| rule | backend | keys")
+    ]
+    assert keys == [
         (one.name, one.backend or "all", ", ".join(f"`{key}`" for key in one.keys), one.why)
         for one in WITHOUT_EFFECT
     ]

@@ -75,7 +75,15 @@ def test_a_room_imports_only_the_rooms_below_it(path: Path) -> None:
     room = room_of(path)
     allowed = ROOMS.get(room)
     if allowed is None:
-        assert room in OF_PYTEST | {"session", "station", "settings", "display", "__init__", "series", "__main__"}
+        assert room in OF_PYTEST | {
+            "session",
+            "station",
+            "settings",
+            "display",
+            "__init__",
+            "series",
+            "__main__",
+        }
         return
     rooms = {name.split(".")[1] for name in imports_of(path) if name.startswith("pytest_llem.")}
     assert rooms <= allowed | {room}
