@@ -11,8 +11,9 @@ from pytest_llem import __version__
 from pytest_llem.campaign.grid import Expansion
 from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.settings import Seat, Settings
-from pytest_llem.state.run import RunInfo, Runs, SeriesRound, new_session
+from pytest_llem.state.run import Runs
 from pytest_llem.state.run_id import new_run_id
+from pytest_llem.state.run_info import RunInfo, SeriesRound, new_session
 
 
 class RunChoice(NamedTuple):

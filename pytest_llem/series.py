@@ -24,7 +24,8 @@ from pytest_llem.reporting.rounds import RoundLine, rounds_table, write_series_s
 from pytest_llem.reporting.table import table
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.results import ResultStore
-from pytest_llem.state.run import RunInfo, Runs
+from pytest_llem.state.run import Runs
+from pytest_llem.state.run_info import RunInfo
 
 
 class Asked(Record):

@@ -30,13 +30,8 @@ from pytest_llem.settings import Seat, Settings
 from pytest_llem.spending import Spending, durations_s
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.health import HealthTally
-from pytest_llem.state.run import (
-    Difference,
-    Run,
-    Runs,
-    Standing,
-    compare,
-)
+from pytest_llem.state.run import Run, Runs, Standing
+from pytest_llem.state.run_info import Difference, compare
 from pytest_llem.station import Station
 from pytest_llem.venue import settle
 

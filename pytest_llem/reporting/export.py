@@ -25,7 +25,7 @@ from pytest_llem.reporting.cells import Row, as_page, cells, columns_of, listed
 from pytest_llem.reporting.results_csv import RESULTS_CSV, ResultsCsv, experiment_row
 from pytest_llem.state.health import HealthTally
 from pytest_llem.state.results import ResultStore
-from pytest_llem.state.run import RunInfo
+from pytest_llem.state.run_info import RunInfo
 
 if TYPE_CHECKING:
     from pytest_llem.analysis.estimates import MetricSummary

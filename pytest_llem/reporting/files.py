@@ -18,7 +18,7 @@ from pytest_llem.reporting.export import (
 )
 from pytest_llem.state.health import HealthTally
 from pytest_llem.state.results import ResultStore
-from pytest_llem.state.run import RunInfo
+from pytest_llem.state.run_info import RunInfo
 
 if TYPE_CHECKING:
     from pytest_llem.analysis.summary import Summary

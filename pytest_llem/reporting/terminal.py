@@ -13,7 +13,7 @@ from pytest_llem.reporting.digits import at_least, duration
 from pytest_llem.reporting.headline import Headline, progress, time_left_s
 from pytest_llem.reporting.names import counted, shortened
 from pytest_llem.state.health import HealthTally
-from pytest_llem.state.run import Difference
+from pytest_llem.state.run_info import Difference
 
 if TYPE_CHECKING:
     from pytest_llem.analysis.summary import Summary

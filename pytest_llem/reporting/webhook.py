@@ -13,7 +13,7 @@ from pytest_llem.analysis.expenses import SpendingReport
 from pytest_llem.records import Result
 from pytest_llem.reporting import outlook
 from pytest_llem.reporting.names import counted
-from pytest_llem.state.run import RunInfo
+from pytest_llem.state.run_info import RunInfo
 
 if TYPE_CHECKING:
     from pytest_llem.analysis.summary import Summary

@@ -46,7 +46,7 @@ from pytest_llem.reporting.export import (
 )
 from pytest_llem.state.health import HealthTally, Unhealthy
 from pytest_llem.state.results import ResultStore
-from pytest_llem.state.run import RunInfo, new_session
+from pytest_llem.state.run_info import RunInfo, new_session
 
 LABELS = ("pytorch batch_size=8", "pytorch batch_size=16")
 CAMPAIGN = Campaign.model_validate(

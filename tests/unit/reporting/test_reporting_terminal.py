@@ -14,7 +14,7 @@ from pytest_llem.campaign.rules import Verdict
 from pytest_llem.records import Configuration, Result
 from pytest_llem.reporting import terminal
 from pytest_llem.state.health import HealthTally, Unhealthy
-from pytest_llem.state.run import Difference
+from pytest_llem.state.run_info import Difference
 
 LATER = "the vllm backend comes with a later version"
 FEW = "fewer prompts than 10 x the batch limit"

@@ -27,7 +27,7 @@ from pytest_llem.reporting.webhook import (
     payload,
     status_of,
 )
-from pytest_llem.state.run import RunInfo, new_session
+from pytest_llem.state.run_info import RunInfo, new_session
 
 PAGE = (Path(__file__).parents[3] / "docs" / "notifications.md").read_text()
 TAKEN = Bill(seconds=1872, energy_kwh=0.2, measured_kwh=0.2, unknown_energy_s=0, cost=None, carbon_g=None)

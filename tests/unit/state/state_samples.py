@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pytest_llem.records import Configuration, Failure, FailureClass, Launch, Measurement, Result, unavailable
-from pytest_llem.state.run import RunInfo, Runs, new_session
+from pytest_llem.state.run import Runs
+from pytest_llem.state.run_info import RunInfo, new_session
 
 RUN_ID = "20261122-184512-x7k2"
 BEGIN = datetime(2026, 11, 22, 18, 45, 12, tzinfo=UTC)

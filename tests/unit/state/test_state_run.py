@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from pytest_llem.records import Result
 from pytest_llem.state.manifest import Status
 from pytest_llem.state.results import DamagedFileError
-from pytest_llem.state.run import Runs, Standing, compare, new_session
+from pytest_llem.state.run import Runs, Standing
 from pytest_llem.state.run_id import new_run_id
+from pytest_llem.state.run_info import compare, new_session
 from unit.state.state_samples import BEGIN, RUN_ID, a_result, run_info, the_runs
 
 
