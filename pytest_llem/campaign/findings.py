@@ -89,9 +89,15 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     A dotted name is also compared by its last part: `temperature` leads to `decoder.temperature`.
     """
     names = list(known)
-    if near := difflib.get_close_matches(name, names, n=1):
-        return f"; did you mean '{near[0]}'?"
     by_last_part = {candidate.rpartition(".")[2]: candidate for candidate in reversed(names)}
-    if near := difflib.get_close_matches(name.rpartition(".")[2], by_last_part, n=1):
-        return f"; did you mean '{by_last_part[near[0]]}'?"
-    return ""
+    last_part = name.rpartition(".")[2]
+    near = difflib.get_close_matches(name, names, n=3)
+    near += [by_last_part[part] for part in difflib.get_close_matches(last_part, by_last_part, n=3)]
+    if not near:
+        return ""
+
+    def likeness(candidate: str) -> float:
+        pairs = (last_part, candidate.rpartition(".")[2]), (name, candidate)
+        return sum(difflib.SequenceMatcher(a=one, b=other).ratio() for one, other in pairs)
+
+    return f"; did you mean '{max(near, key=likeness)}'?"

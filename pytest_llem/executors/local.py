@@ -6,17 +6,16 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest_llem
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Service
+from pytest_llem.executors import interpreter
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.services import ServiceExecutor, shake_hands, without_gpu, worker_arguments
 from pytest_llem.executors.work_folder import WorkFolder
@@ -59,16 +58,13 @@ class LocalExecutor(ServiceExecutor):
         self._folder = WorkFolder()
 
     def problems(self, backends: Iterable[str]) -> list[str]:
-        """See `Executor`: an engine's libraries must be in this interpreter, unless there is another for it."""
+        """See `Executor`: an engine's libraries must be in the interpreter that runs it."""
         found = []
         for name in backends:
             service, spec = self._services.get(name, Service()), self._backends[name]
             found += without_gpu(spec)
-            tops = dict.fromkeys(module.partition(".")[0] for module in (*spec.preload, *spec.modules))
-            missing = [module for module in tops if find_spec(module) is None]
-            if missing and not service.python and "PYTHONPATH" not in service.env:
-                remedy = f": {spec.install}" if spec.install else ""
-                found.append(f"the {name} backend needs {' and '.join(missing)} in {sys.executable}{remedy}")
+            if (problem := interpreter.problem(spec, service, self._rootdir)) is not None:
+                found.append(problem)
         return found
 
     def close(self) -> None:
@@ -95,7 +91,7 @@ class _Worker:
         self._spec = spec
         self._socket = folder / "s"
         self._stderr = folder / "stderr"
-        self._python = _interpreter(service.python, rootdir)
+        self._python = interpreter.path_of(service.python, rootdir)
         command = [self._python, "-m", "pytest_llem.worker", "--socket", str(self._socket)]
         command += worker_arguments(spec)
         # The meters count GPUs as the driver does; the engine must mean the same ones by its numbers.
@@ -185,13 +181,6 @@ class _Worker:
     def _log_tail(self) -> str:
         lines = self._stderr.read_text(errors="replace").splitlines()
         return "\n".join(lines[-LOG_TAIL_LINES:])
-
-
-def _interpreter(python: str | None, rootdir: Path) -> str:
-    """Return the interpreter to run: a path from `rootdir`, or a name to look up. A link into a venv stays one."""
-    if python is None:
-        return sys.executable
-    return str(rootdir / Path(python).expanduser()) if "/" in python else python
 
 
 def _package_alone(folder: Path) -> Path:

@@ -42,15 +42,33 @@ def test_missing_libraries_are_named_with_the_command_that_brings_them(executor:
 
 
 @pytest.mark.parametrize("executor", [Service(python="/elsewhere/bin/python")], indirect=True)
-def test_another_interpreter_is_not_judged_by_ours(executor: LocalExecutor) -> None:
-    """With an interpreter of its own a backend needs nothing here."""
-    assert executor.problems(["harp"]) == []
+def test_an_interpreter_that_is_not_there_is_said_at_once(executor: LocalExecutor) -> None:
+    """Nobody waits for experiments that fail one by one: before the first one a line names the key and the path."""
+    (problem,) = executor.problems(["harp"])
+    assert problem.startswith("services.harp.python: /elsewhere/bin/python does not start: ")
 
 
-@pytest.mark.parametrize("executor", [Service(env={"PYTHONPATH": "/elsewhere"})], indirect=True)
-def test_another_path_is_not_judged_by_ours(executor: LocalExecutor) -> None:
-    """With a PYTHONPATH of its own a backend may find there what is not here."""
+@pytest.mark.parametrize("executor", [Service(python=sys.executable)], indirect=True)
+def test_an_interpreter_is_asked_for_what_it_lacks(executor: LocalExecutor) -> None:
+    """Another interpreter than ours is looked into as well."""
+    assert executor.problems(["harp"]) == [
+        f"the harp backend needs harp_that_is_not_installed in {sys.executable}: pip install harp"
+    ]
+
+
+@pytest.mark.parametrize("executor", [Service(python="false")], indirect=True)
+def test_a_program_that_is_no_interpreter_is_named(executor: LocalExecutor) -> None:
+    """A program that ends at once is no Python, and the line says so."""
+    assert executor.problems(["harp"]) == ["services.harp.python: false does not start: it ended with 1"]
+
+
+def test_another_path_is_looked_at(tmp_path: Path) -> None:
+    """With a PYTHONPATH of its own a backend finds there what is not here."""
+    (tmp_path / "harp_that_is_not_installed.py").touch()
+    services = {"harp": Service(env={"PYTHONPATH": str(tmp_path)})}
+    executor = LocalExecutor({"harp": SPEC}, services, start_timeout_s=10, rootdir=tmp_path)
     assert executor.problems(["harp"]) == []
+    executor.close()
 
 
 def test_a_backend_that_needs_a_gpu_says_so_where_there_is_none(tmp_path: Path) -> None:
