@@ -34,7 +34,8 @@ def problem(spec: BackendSpec, service: Service, rootdir: Path) -> str | None:
     Our own interpreter is looked at from within; another one, or ours with another PYTHONPATH, is asked.
     """
     python = path_of(service.python, rootdir)
-    wanted = list(dict.fromkeys(name.partition(".")[0] for name in (*spec.preload, *spec.modules)))
+    tops = dict.fromkeys(name.partition(".")[0] for name in (*spec.preload, *spec.modules))
+    wanted = [name for name in tops if name != "pytest_llem"]  # each worker is given ours
     if service.python is None and "PYTHONPATH" not in service.env:
         missing = [name for name in wanted if find_spec(name) is None]
     else:

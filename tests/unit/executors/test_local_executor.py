@@ -20,7 +20,7 @@ SPEC = BackendSpec(
     parameters=Parameters,
     batch_parameter="strings",
     engine="harp.engine",
-    preload=("harp_that_is_not_installed", "json"),
+    preload=("harp_that_is_not_installed", "json", "pytest_llem.backends.harp.engine"),
     install="pip install harp",
 )
 
