@@ -65,10 +65,12 @@ def table(summary: Summary, *, width: int, colour: bool = False) -> str:
     primary = ENERGY if _is_measured(rows) else THROUGHPUT
     second = primary if _has_second_interval(rows, primary) else None
     first = "group" if summary.groups else "configuration"
-    laid_out = _lay_out(first, rows, columns, second, stacked=False)
+    labels = [row.label for row in rows]
+    laid_out = _lay_out(first, labels, rows, columns, second, stacked=False)
     if _widest(laid_out) > width:
-        laid_out = _lay_out(first, rows, columns, second, stacked=True)
-    enough = _widest(laid_out) - _label_width(rows) + LEAST_LABEL_WIDTH
+        labels = list(map(_with_breaks, labels))
+        laid_out = _lay_out(first, labels, rows, columns, second, stacked=True)
+    enough = _widest(laid_out) - _width_of(labels) + LEAST_LABEL_WIDTH
     lines = [_heading(summary), *([_about_bootstrap(rows, second)] if second else [])]
     notes = [*_notes(rows, columns)]
     return "\n".join(
@@ -123,7 +125,13 @@ def _wrapped(paragraphs: Sequence[str], width: int) -> Iterator[str]:
 
 
 def _lay_out(
-    first: str, rows: Sequence[RowSummary], columns: Sequence[_Column], second: str | None, *, stacked: bool
+    first: str,
+    labels: Sequence[str],
+    rows: Sequence[RowSummary],
+    columns: Sequence[_Column],
+    second: str | None,
+    *,
+    stacked: bool,
 ) -> Table:
     """Return the table; the bootstrap interval of the metric `second` has a column or, `stacked`, a line."""
     laid_out = Table(box=_RULED, show_edge=False, pad_edge=False, header_style="bold", padding=(0, 1))
@@ -136,10 +144,10 @@ def _lay_out(
         laid_out.add_column(header, no_wrap=True)
         if column.metric == second and not stacked:
             laid_out.add_column("(bootstrap)", no_wrap=True)
-    for place, row in enumerate(rows):
+    for place, (label, row) in enumerate(zip(labels, rows, strict=True)):
         cells = [cell for column in columns for cell in _cells(row, column, second, stacked=stacked)]
         is_apart = stacked and place < len(rows) - 1
-        laid_out.add_row(Text(row.label), f"{row.n} of {row.of}", *cells)
+        laid_out.add_row(Text(label), f"{row.n} of {row.of}", *cells)
         if is_apart:
             laid_out.add_row()
     return laid_out
@@ -197,8 +205,18 @@ def _has_second_interval(rows: Sequence[RowSummary], metric: str) -> bool:
 # --- Text ---
 
 
-def _label_width(rows: Sequence[RowSummary]) -> int:
-    return max((cell_len(line) for row in rows for line in row.label.split("\n")), default=0)
+def _with_breaks(label: str) -> str:
+    """Return a label that folds between words, or after the sign of equality, before it folds within one."""
+    if cell_len(label) <= LEAST_LABEL_WIDTH:
+        return label
+    return " ".join(
+        word if cell_len(word) <= LEAST_LABEL_WIDTH else word.replace("=", "=\n  ", 1)
+        for word in label.split(" ")
+    )
+
+
+def _width_of(labels: Sequence[str]) -> int:
+    return max((cell_len(line) for label in labels for line in label.split("\n")), default=0)
 
 
 def _widest(laid_out: Table) -> int:

@@ -83,6 +83,19 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     assert "…" not in text
 
 
+def test_a_long_axis_is_folded_behind_its_name() -> None:
+    """On a narrow terminal `axis=value` breaks after the sign of equality, not within a word."""
+    labels = ["vllm batch_size=1 fp_precision=bfloat16", "pytorch batch_size=1 fp_precision=float32"]
+    text = table(summary_of([*cycles(labels[0]), *cycles(labels[1])], labels), width=80)
+    first_words = [line.split()[0] for line in text.splitlines() if line]
+    assert [word for word in first_words if "precision" in word or "float" in word] == [
+        "fp_precision=",
+        "bfloat16",
+        "fp_precision=",
+        "float32",
+    ]
+
+
 def test_a_terminal_that_is_too_narrow_costs_no_digit() -> None:
     """Below the least width the table overflows rather than cut its numbers."""
     large = summary_of(cycles(SMALL, scale=10_000), [SMALL])
