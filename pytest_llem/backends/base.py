@@ -73,7 +73,7 @@ class Request:
     """One request as the engine served it. Times are `time.monotonic()` seconds.
 
     Attributes:
-        submitted_s: when it was there to be served; waiting is in its latencies from then on.
+        submitted_s: when it was there to be served; under load waiting is in its latencies from then on.
         started_s: when the engine began with it; None: as soon as it was submitted.
         cached_tokens: of the prompt, from a prefix cache; None: the engine does not count them.
         token_s: when each output token was there, with `streaming`; None: the engine kept no times between the

@@ -43,7 +43,7 @@ def assemble(order: Order, served: Served, launch: Launch, metered: Metered) -> 
             metrics.energy(energy.energy_j["total"], tally),
             energy.metrics,
             metrics.throughput(tally),
-            metrics.latency(tally.requests),
+            metrics.latency(tally.requests, under_load=tally.load is not None),
             _of_launch(launch),
             flops.of_window(order, tally.requests),
             {

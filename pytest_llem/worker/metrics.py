@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from operator import attrgetter
 
 from pytest_llem.backends.base import Request
 from pytest_llem.records import METRICS, Quantity, Source, unavailable
-from pytest_llem.worker.tally import Tally
+from pytest_llem.worker.tally import Tally, started_s
 
 PERCENTILES = (50, 90, 99)
 
@@ -42,15 +43,18 @@ def energy(total_j: Quantity, tally: Tally) -> dict[str, Quantity]:
     return {name: _share(total_j, name, divisor) for name, divisor in divisors.items()}
 
 
-def latency(requests: Sequence[Request]) -> dict[str, Quantity]:
+def latency(requests: Sequence[Request], *, under_load: bool = False) -> dict[str, Quantity]:
     """Return means and percentiles of TTFT, TPOT, ITL and end-to-end latency in ms.
 
-    TPOT is (e2e - TTFT) / (n - 1), so the first token is not in it and one-token outputs have none. It has one
+    TTFT and e2e begin, under load, when the request arrives. In a pass, where all prompts are there at once and
+    nobody waits, they begin when the engine begins with the request: a wait would only tell how many prompts there
+    are. TPOT is (e2e - TTFT) / (n - 1), so the first token is not in it and one-token outputs have none. It has one
     sample a request; ITL, from one token to the next of a request, has one a gap.
     """
+    begin_s: Callable[[Request], float] = attrgetter("submitted_s") if under_load else started_s
     samples = {
-        "e2e_latency_ms": [1e3 * (r.completed_s - r.submitted_s) for r in requests],
-        "ttft_ms": [1e3 * (r.first_token_s - r.submitted_s) for r in requests if r.first_token_s is not None],
+        "e2e_latency_ms": [1e3 * (r.completed_s - begin_s(r)) for r in requests],
+        "ttft_ms": [1e3 * (r.first_token_s - begin_s(r)) for r in requests if r.first_token_s is not None],
         "tpot_ms": [
             1e3 * (r.completed_s - r.first_token_s) / (r.output_tokens - 1)
             for r in requests

@@ -141,7 +141,7 @@ def running_batch(
     """Return the mean number of running requests from `begin_s` to `end_s`, and the share of time at the limit."""
     changes: list[tuple[float, int]] = [(begin_s, 0), (end_s, 0)]
     for request in requests:
-        first_s, last_s = max(_started_s(request), begin_s), min(request.completed_s, end_s)
+        first_s, last_s = max(started_s(request), begin_s), min(request.completed_s, end_s)
         if first_s < last_s:
             changes += [(first_s, 1), (last_s, -1)]
     running, area, full_s = 0, 0.0, 0.0
@@ -153,7 +153,8 @@ def running_batch(
     return area / window_s, None if limit is None else full_s / window_s
 
 
-def _started_s(request: Request) -> float:
+def started_s(request: Request) -> float:
+    """Return when the engine began with a request."""
     return request.submitted_s if request.started_s is None else request.started_s
 
 
@@ -171,11 +172,11 @@ def _preemptions(reports: Iterable[PassReport]) -> int | None:
 def _load_report(
     arrived: Arrived, begun: Sequence[Request], completed: int, begin_s: float, end_s: float
 ) -> LoadReport:
-    started_s = sorted(map(_started_s, begun))
+    begun_s = sorted(map(started_s, begun))
     window_s = end_s - begin_s
     arrivals = between(arrived.submitted_s, begin_s, end_s)
     queues = [
-        bisect_right(arrived.submitted_s, at_s) - bisect_right(started_s, at_s) for at_s in (begin_s, end_s)
+        bisect_right(arrived.submitted_s, at_s) - bisect_right(begun_s, at_s) for at_s in (begin_s, end_s)
     ]
     return LoadReport(
         offered_rate=arrivals / window_s if arrived.open_loop else None,

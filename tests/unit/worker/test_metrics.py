@@ -102,6 +102,15 @@ def test_percentiles_of_itl_count_gaps() -> None:
     assert found["e2e_latency_ms_p50"].value is None
 
 
+def test_waiting_is_in_a_latency_under_load_alone() -> None:
+    """In a pass a latency begins when the engine begins with the request, under load when the request arrives."""
+    waited = [Request(0, 4, 10, prompt_tokens=1, output_tokens=3, started_s=3)]
+    in_a_pass, under_load = metrics.latency(waited), metrics.latency(waited, under_load=True)
+    assert [value(in_a_pass, name) for name in ("ttft_ms_mean", "e2e_latency_ms_mean")] == [1000, 7000]
+    assert [value(under_load, name) for name in ("ttft_ms_mean", "e2e_latency_ms_mean")] == [4000, 10000]
+    assert value(in_a_pass, "tpot_ms_mean") == value(under_load, "tpot_ms_mean") == 3000
+
+
 @given(many)
 def test_tpot_leaves_the_first_token_out(served: list[Request]) -> None:
     """TPOT is (e2e - TTFT) / (n - 1); a request of one token has none."""
