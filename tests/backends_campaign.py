@@ -46,6 +46,14 @@ def assert_compares(pytester: pytest.Pytester, done: pytest.RunResult) -> None:
     }
     assert [row["n"] for row in rows] == [2, 2, 2, 2]
     done.stdout.fnmatch_lines(["*J/output token*output token/s*", "pytorch *2 of 2*", "vllm *2 of 2*"])
+    for row in rows:
+        if (
+            row["axes"]["batch_size"] == 1
+        ):  # one after the other: nobody's wait is in a latency of either engine
+            means = [
+                row["metrics"][name]["center"] for name in ("e2e_latency_ms_mean", "output_tokens_per_second")
+            ]
+            assert means[0] / 1000 * means[1] == pytest.approx(16, rel=0.2)
     prompts = set()
     for result in results_of(pytester.path):
         measurement = result["measurement"]
