@@ -19,6 +19,7 @@ from pytest_llem.campaign.schema import duration_s
 from pytest_llem.daemon import locks, words
 from pytest_llem.daemon.assignment import Assignment
 from pytest_llem.daemon.clock import Schedule
+from pytest_llem.daemon.herald import Herald
 from pytest_llem.daemon.series import SERIES_FOLDER
 from pytest_llem.session import CampaignSession
 
@@ -84,7 +85,12 @@ class HandOver:
         sys.stderr.flush()
         os.chdir(self._config.invocation_params.dir)
         command = [sys.executable, "-P", "-m", "pytest_llem.daemon", *self._arguments()]
-        os.execv(sys.executable, command)  # noqa: S606 - a new program in this process
+        environment = os.environ | self._herald().environment()
+        os.execve(sys.executable, command, environment)  # noqa: S606 - a new program in this process
+
+    def _herald(self) -> Herald:
+        wanted = self._session.campaign.notify
+        return Herald(wanted.webhook_url.get_secret_value(), wanted.on) if wanted.webhook_url else Herald()
 
     def _arguments(self) -> Iterator[str]:
         folder: Path = self._session.results_folder.parent / SERIES_FOLDER

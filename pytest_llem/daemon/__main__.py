@@ -9,6 +9,7 @@ from datetime import time
 from pathlib import Path
 
 from pytest_llem.daemon.clock import Schedule
+from pytest_llem.daemon.herald import Herald
 from pytest_llem.daemon.locks import DaemonBusyError, DaemonLock, Leash
 from pytest_llem.daemon.repeat import Campaign, Daemon
 from pytest_llem.daemon.rounds import Sessions
@@ -34,7 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         leash = Leash(folder / LEASH_FILE)
         campaign = Campaign(options.campaign, options.sha256, folder)
         sessions = Sessions(options.command, None)
-        daemon = Daemon(campaign, schedule, bed=bed, starter=sessions, speaker=speaker, leash=leash)
+        daemon = Daemon(
+            campaign,
+            schedule,
+            bed=bed,
+            starter=sessions,
+            speaker=speaker,
+            leash=leash,
+            herald=Herald.from_environment(),
+        )
         series = daemon.take_up()
     except (DaemonBusyError, SeriesError, OSError) as error:
         print(f"ERROR: {error}", file=sys.stderr)  # noqa: T201 - a program's output

@@ -9,6 +9,7 @@ from pathlib import Path
 from pytest_llem.daemon import series as account
 from pytest_llem.daemon.assignment import Assignment
 from pytest_llem.daemon.clock import Schedule
+from pytest_llem.daemon.herald import Herald
 from pytest_llem.daemon.locks import Leash
 from pytest_llem.daemon.rounds import Process, Starter, stop_at_once
 from pytest_llem.daemon.series import Round, Series, Stopped
@@ -51,6 +52,7 @@ class Daemon:
         starter: of child processes.
         speaker: is told each event.
         leash: of the rounds.
+        herald: tells the campaign's owner.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Daemon:
         starter: Starter,
         speaker: Speaker,
         leash: Leash,
+        herald: Herald,
     ) -> None:
         self._campaign = campaign
         self._schedule = schedule
@@ -69,6 +72,7 @@ class Daemon:
         self._starter = starter
         self._speaker = speaker
         self._leash = leash
+        self._herald = herald
         self._began_s = bed.now()
         self._stopped = False
 
@@ -188,6 +192,8 @@ class Daemon:
             begun.end(self._bed.now(), _exit_code(process), stopped)
         self._write(series)
         self._say(f"round {begun.number} {begun.how()} after {duration(begun.lasted_s)}")
+        if begun.is_lost:
+            self._complain(self._herald.tell_lost(self.folder(series), series, begun))
         self._analyse(series, show=False)
         self._tell_left_out(series, begun)
 
@@ -246,9 +252,13 @@ class Daemon:
         done = account.completed(series.rounds)
         words = "ended" if series.ended else "interrupted; the same command goes on with it"
         self._say(f"series {series.id} {words}: {done} of {len(series.rounds)} rounds completed")
-        if not series.ended:
-            return INTERRUPTED
-        return 1 if code else series.exit_code
+        code = INTERRUPTED if not series.ended else 1 if code else series.exit_code
+        self._complain(self._herald.tell_end(self.folder(series), series, code))
+        return code
+
+    def _complain(self, problem: str | None) -> None:
+        if problem:
+            self._say(problem)
 
     def _write(self, series: Series) -> None:
         """Put the account on disk; where that is not possible, the daemon knows it and goes on."""

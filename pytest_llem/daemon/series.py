@@ -61,6 +61,11 @@ class Round:
         return self.outcome in ("running", "interrupted")
 
     @property
+    def is_lost(self) -> bool:
+        """Whether its session ended where it could tell nobody: killed, not started, or refused by pytest."""
+        return self.outcome == "crashed" and self.exit_code not in (0, 1, 2, 3, 5)
+
+    @property
     def lasted_s(self) -> float:
         """From its start to its end."""
         return (self.ended_at or self.started_at) - self.started_at

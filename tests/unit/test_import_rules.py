@@ -25,7 +25,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "executors": frozenset({"records", "backends", "campaign", "worker"}),
     "runner": frozenset({"records", "campaign", "state", "executors", "worker"}),
     "reporting": frozenset({"records", "campaign", "state", "analysis"}),
-    "daemon": frozenset({"state", "reporting"}),
+    "daemon": frozenset({"state", "reporting", "notify"}),
     "spending": frozenset({"records", "campaign", "state", "runner", "analysis", "reporting"}),
     "notify": frozenset(),
     "run_choice": frozenset({"settings", "campaign", "state"}),

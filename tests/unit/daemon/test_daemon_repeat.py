@@ -15,6 +15,7 @@ import pytest
 from pytest_llem.daemon import series as account
 from pytest_llem.daemon.assignment import Assignment
 from pytest_llem.daemon.clock import DAY_S, Schedule
+from pytest_llem.daemon.herald import Herald
 from pytest_llem.daemon.locks import Leash
 from pytest_llem.daemon.repeat import INTERRUPTED, Campaign, Daemon
 from pytest_llem.daemon.series import Series
@@ -137,7 +138,9 @@ class Home:
         self.leashes.append(leash)
         diary = Diary(schedule)
         campaign = Campaign("toy", sha256, self.folder)
-        return Daemon(campaign, schedule, bed=night, starter=night, speaker=diary, leash=leash), diary
+        return Daemon(
+            campaign, schedule, bed=night, starter=night, speaker=diary, leash=leash, herald=Herald()
+        ), diary
 
 
 @pytest.fixture
