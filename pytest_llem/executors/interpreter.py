@@ -41,12 +41,18 @@ def problem(spec: BackendSpec, service: Service, rootdir: Path) -> str | None:
     else:
         try:
             missing = _ask(python, service.env, [*wanted, *(WORKER_MODULES if service.python else ())])
+        except FileNotFoundError:
+            return f"services.{spec.name}.python: {python} is not there{_remedy(spec)}"
         except (OSError, subprocess.SubprocessError) as error:
             return f"services.{spec.name}.python: {python} does not start: {_short(error)}"
     if not missing:
         return None
-    remedy = f": {spec.install}" if spec.install and not {*missing}.isdisjoint(wanted) else ""
+    remedy = "" if {*missing}.isdisjoint(wanted) else _remedy(spec)
     return f"the {spec.name} backend needs {' and '.join(missing)} in {python}{remedy}"
+
+
+def _remedy(spec: BackendSpec) -> str:
+    return f": {spec.install}" if spec.install else ""
 
 
 def _ask(python: str, env: Mapping[str, str], modules: Iterable[str]) -> list[str]:

@@ -45,7 +45,7 @@ def test_missing_libraries_are_named_with_the_command_that_brings_them(executor:
 def test_an_interpreter_that_is_not_there_is_said_at_once(executor: LocalExecutor) -> None:
     """Nobody waits for experiments that fail one by one: before the first one a line names the key and the path."""
     (problem,) = executor.problems(["harp"])
-    assert problem.startswith("services.harp.python: /elsewhere/bin/python does not start: ")
+    assert problem == "services.harp.python: /elsewhere/bin/python is not there: pip install harp"
 
 
 @pytest.mark.parametrize("executor", [Service(python=sys.executable)], indirect=True)
