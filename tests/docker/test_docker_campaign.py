@@ -89,6 +89,22 @@ def test_auto_takes_containers_where_they_are_and_says_why(
     run(pytester, "--collect-only").stdout.fnmatch_lines(["executor: local (*no image for abacus)"])
 
 
+def test_auto_leaves_an_image_of_another_version_alone(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """An image whose worker speaks another protocol is no place to run, and auto says how it becomes one."""
+    docker_campaign()
+    dockerfile = pytester.path / "Dockerfile"
+    dockerfile.write_text("FROM pytest-llem/abacus:test\nLABEL org.pytest-llem.protocol=0\n")
+    docker("build", "--tag", "pytest-llem/abacus:stale", str(pytester.path))
+    file = pytester.path / "docker-compose.yml"
+    file.write_text(file.read_text().replace("pytest-llem/abacus:test", "pytest-llem/abacus:stale"))
+    run(pytester, "--collect-only").stdout.fnmatch_lines(
+        ["executor: local (*the image of abacus is of another version: --campaign-build)"]
+    )
+    docker("image", "rm", "pytest-llem/abacus:stale")
+
+
 def test_a_run_goes_on_where_it_began(
     pytester: pytest.Pytester, docker_campaign: Campaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:

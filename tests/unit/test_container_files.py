@@ -14,6 +14,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import pytest_llem
+from pytest_llem.executors.compose.project import PROTOCOL_LABEL
+from pytest_llem.worker.protocol import PROTOCOL_VERSION
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = Path(pytest_llem.__file__).parent
@@ -81,6 +83,12 @@ def test_a_base_image_is_pinned(service: str) -> None:
     (by_compose,) = re.findall(rf"LLEM_{service.upper()}_BASE:-([^}}]+)", COMPOSE)
     assert by_dockerfile == by_compose
     assert re.search(r":v?\d+\.\d+", by_dockerfile)
+
+
+@pytest.mark.parametrize("path", sorted(CONTAINERS.glob("Dockerfile.*")), ids=lambda path: path.suffix[1:])
+def test_an_image_says_which_protocol_its_worker_speaks(path: Path) -> None:
+    """`auto` leaves an image alone that another version has built: its label is that of the package within it."""
+    assert f"LABEL {PROTOCOL_LABEL}={PROTOCOL_VERSION}\n" in path.read_text()
 
 
 def test_a_wheel_brings_the_files(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from pytest_llem import __version__
 from pytest_llem.executors.compose import engine, files
 from pytest_llem.executors.compose.project import Project, ProjectFiles, client_of, variables
+from pytest_llem.worker.protocol import PROTOCOL_VERSION
 
 
 def obstacle(backends: Sequence[str], rootdir: Path) -> str | None:
@@ -32,4 +33,7 @@ def obstacle(backends: Sequence[str], rootdir: Path) -> str | None:
         project = Project(ProjectFiles("llem-look", rootdir, compose, [environment]))
         images = project.images()
     absent = [name for name in backends if not project.has_image(images.get(name, ""))]
-    return f"no image for {' and '.join(absent)}" if absent else None
+    if absent:
+        return f"no image for {' and '.join(absent)}"
+    stale = [n for n in backends if project.protocol_of(images[n]) not in (None, str(PROTOCOL_VERSION))]
+    return f"the image of {' and '.join(stale)} is of another version: --campaign-build" if stale else None

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 BUILD_PROJECT = "pytest-llem"
 
+PROTOCOL_LABEL = "org.pytest-llem.protocol"
+"""Of the shipped images, so that a stale one is known before it is started."""
+
 STOP_S = 1
 """How long Compose waits for a worker after SIGTERM; a cancelled CI job has 10 s in all."""
 
@@ -60,6 +63,12 @@ class Project:
     def has_image(self, image: str) -> bool:
         """Return whether the engine has an image."""
         return bool(image) and self._client.image.exists(image)
+
+    def protocol_of(self, image: str) -> str | None:
+        """Return the version of the protocol that an image's worker speaks, as its label says; None without one."""
+        with _refusals(f"the image {image} cannot be looked at"):
+            labels = self._client.image.inspect(image).config.labels or {}
+        return labels.get(PROTOCOL_LABEL)
 
     def image_id(self, container: str) -> str:
         """Return the digest of a container's image."""
