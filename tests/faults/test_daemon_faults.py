@@ -26,7 +26,7 @@ SLOW = """
 """
 """Two configurations; an experiment takes a second or two."""
 
-TWO_ROUNDS = ("--campaign-set=daemon.interval=40s", "--campaign-set=daemon.total_duration=79s")
+TWO_ROUNDS = ("--campaign-set=daemon.interval=30s", "--campaign-set=daemon.total_duration=59s")
 
 
 def begun(root: Path) -> int:
