@@ -116,8 +116,8 @@ def test_nothing_runs_on_after_the_session(pytester: pytest.Pytester, campaign: 
         ("type.yaml", "campaign_name: x\nexecution: {cycles: many}\n", "*type.yaml:2:*execution.cycles*"),
         (
             "none.yaml",
-            "campaign_name: x\nmodel: m\ngrid: {backends: [vllm]}\n",
-            "*vllm*",
+            "campaign_name: x\nmodel: m\ndefaults: {prompts_file: p.txt}\ngrid: {backends: [pytorch]}\n",
+            "*none of 1 points can run: prompts_file cannot be read*",
         ),
         (
             "huge.yaml",
