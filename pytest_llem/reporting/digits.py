@@ -35,9 +35,11 @@ def duration(seconds: float) -> str:
 
 
 def at_least(seconds: float) -> str:
-    """Return `H:MM`, rounded down, so that "at least" in front of it is true."""
-    hours, minutes = divmod(int(seconds) // 60, 60)
-    return f"{hours}:{minutes:02}"
+    """Return `30 s`, `18 min` or `7:05 h`, rounded down, so that "at least" in front of it is true."""
+    minutes = int(seconds) // 60
+    if not minutes:
+        return f"{int(seconds)} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02} h"
 
 
 def _is_plain(value: float) -> bool:

@@ -36,7 +36,7 @@ def test_before_the_first_run_the_plan_says_what_it_assumes(
     )
     done = run(pytester, "--collect-only", *(word for s in settings for word in ("--campaign-set", s)))
     done.stdout.fnmatch_lines(
-        ["*at least 7:00*", "plan: about 7.0 h (60 s assumed for each of 2 engine starts*"]
+        ["*at least 7:00 h*", "plan: about 7.0 h (60 s assumed for each of 2 engine starts*"]
     )
 
 

@@ -83,8 +83,8 @@ def test_a_duration_is_a_clock(seconds: float, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(59, "0:00"), (119.9, "0:01"), (7260, "2:01"), (360_000, "100:00")]
+    ("seconds", "text"), [(59.9, "59 s"), (119.9, "1 min"), (7279, "2:01 h"), (360_000, "100:00 h")]
 )
 def test_at_least_is_never_more(seconds: float, text: str) -> None:
-    """A lower bound is rounded down to the minute."""
+    """A lower bound is rounded down, to the minute from one on."""
     assert at_least(seconds) == text

@@ -51,7 +51,7 @@ def test_the_validation_summary_adds_up() -> None:
     """The first line counts what runs, what does not and what is warned, and what that amounts to."""
     first = terminal.validation(expansion(), cycles=3, least_s=1110)[0]
     assert first == (
-        "Generated 7 configurations: 4 valid, 3 filtered, 2 warned; 3 cycles = 12 experiments; at least 0:18"
+        "Generated 7 configurations: 4 valid, 3 filtered, 2 warned; 3 cycles = 12 experiments; at least 18 min"
     )
 
 
