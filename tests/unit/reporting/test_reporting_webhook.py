@@ -15,6 +15,7 @@ from pytest_llem.analysis.expenses import Bill, SpendingReport
 from pytest_llem.analysis.observations import Expected, Observation
 from pytest_llem.analysis.summary import Summary, summarise
 from pytest_llem.campaign.schema import Confidence, Notify
+from pytest_llem.daemon import herald
 from pytest_llem.records import Failure
 from pytest_llem.reporting.webhook import (
     EVENTS,
@@ -149,14 +150,17 @@ def test_without_a_summary_there_is_no_table() -> None:
 def test_the_page_describes_the_message() -> None:
     """docs/notifications.md names each field, status and event, and no field that is not there."""
     found = payload("failure", "failed", Ending(1, 60, None), TOLD)
-    table = PAGE.partition("| field | meaning |")[2]
+    of_sessions, _, of_daemons = PAGE.partition("## From a daemon")
+    table = of_sessions.partition("| field | meaning |")[2]
     named = [
         name
         for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
         for name in re.findall(r"`(\w+)`", row)
     ]
     assert sorted(named) == sorted(found)
-    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| `(\w+)` \|", of_sessions, re.MULTILINE)
     assert {status: event for event, status in rows} == {s: e for s, e in EVENTS.items() if e}
     assert set(EVENTS) == set(get_args(Status))
+    told = re.findall(r"^\| `\w+` \| `(\w+)` \|", of_daemons, re.MULTILINE)
+    assert set(told) == set(get_args(herald.Status))
     assert set(Notify().on) == set(EVENTS.values()) - {None}
