@@ -222,7 +222,7 @@ def test_a_service_that_does_not_come_up(pytester: pytest.Pytester, hub: Hub) ->
     write(pytester.path)
     python = "--campaign-set=services.pytorch.python=/no/such/python"
     done = pytester.runpytest_subprocess("--campaign=c.yaml", python)
-    assert_refused(pytester.path, done, r"services\.pytorch\.python: /no/such/python does not start: .*")
+    assert_refused(pytester.path, done, r"services\.pytorch\.python: /no/such/python is not there: .*")
     assert hub.asked == []
 
 

@@ -200,26 +200,37 @@ def test_failed_engine_does_not_live_on(pytester: pytest.Pytester, campaign: Cam
     } == {"left"}
 
 
+@pytest.fixture
+def fruitless(tmp_path: Path) -> Path:
+    """An interpreter that seems to have everything, and whose worker ends at once."""
+    path = tmp_path / "fruitless"
+    path.write_text('#!/bin/sh\n[ "$1" = -c ]\n')
+    path.chmod(0o755)
+    return path
+
+
 @pytest.mark.usefixtures("pair")
-def test_other_services_go_on_beside_an_unhealthy_one(pytester: pytest.Pytester, campaign: Campaign) -> None:
+def test_other_services_go_on_beside_an_unhealthy_one(
+    pytester: pytest.Pytester, campaign: Campaign, fruitless: Path
+) -> None:
     """What does not come up fails with its class; it does not use up the failures in a row that end a session."""
     campaign(grid=BOTH, execution="structure: interleaved")
-    done = run(pytester, "services.left.python=/bin/false", "execution.max_consecutive_failures=2")
+    done = run(pytester, f"services.left.python={fruitless}", "execution.max_consecutive_failures=2")
     done.assert_outcomes(passed=8, failed=8)
     kinds = failure_kinds(pytester.path)
     assert kinds.count("engine_start") == 1
     assert kinds.count("unhealthy") == 7
     assert len(events(pytester.path, "restart")) == 3
     (line,) = (line for line in done.stdout.lines if line.startswith("health: "))
-    assert "left unhealthy since cycle 1: the worker of left (/bin/false) ended before it answered" in line
+    assert f"left unhealthy since cycle 1: the worker of left ({fruitless}) ended before it answered" in line
 
 
 def test_session_with_nothing_but_unhealthy_services_ends(
-    pytester: pytest.Pytester, campaign: Campaign
+    pytester: pytest.Pytester, campaign: Campaign, fruitless: Path
 ) -> None:
     """When no other service is left the failures in a row count, and the rest stays pending."""
     campaign()
-    done = run(pytester, "services.abacus.python=/bin/false", "execution.max_consecutive_failures=2")
+    done = run(pytester, f"services.abacus.python={fruitless}", "execution.max_consecutive_failures=2")
     done.assert_outcomes(failed=2)
     done.stdout.fnmatch_lines(["4 experiments remain: *--lf", "*2 experiments in a row have failed*"])
 
