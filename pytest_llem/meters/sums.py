@@ -57,10 +57,11 @@ def total(quantities: Mapping[str, Quantity], unit: str = "J") -> Quantity:
     return _sum(list(summed.values()), leader.source, "; ".join(notes))
 
 
-def added(first: Quantity, second: Quantity) -> Quantity:
-    """Return the sum of one domain's energy in two times; without either of them there is none."""
-    absent = [part for part in (first, second) if part.value is None]
-    return absent[0] if absent else _sum([first, second], first.source, first.note)
+def without(whole: Quantity, part: Quantity) -> Quantity:
+    """Return one domain's energy in a time but for a part of it; unknown where either of them is."""
+    if whole.value is None or part.value is None:
+        return whole if whole.value is None else part
+    return _sum([whole, part.model_copy(update={"value": -part.value})], whole.source, whole.note)
 
 
 def _parts(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:

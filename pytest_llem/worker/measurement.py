@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_llem.meters.choose import Meters, Readings, open_meters
-from pytest_llem.meters.sums import added
+from pytest_llem.meters.sums import without
 from pytest_llem.meters.trace import Trace
 from pytest_llem.meters.window import judge
 from pytest_llem.records import Idle, Launch, Quantity
@@ -194,7 +194,7 @@ class Bench:
             "build_energy_j": build_j,
             "load_s": loaded.at_s - built.at_s,
             "load_energy_j": load_j,
-            "cold_start_energy_j": added(start_j, load_j),
+            "cold_start_energy_j": without(cold_start_j, build_j),
         }
         return plain.model_copy(update=apart)
 

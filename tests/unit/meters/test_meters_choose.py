@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.meters.choose import Meters, open_meters
-from pytest_llem.meters.sums import added, total
+from pytest_llem.meters.sums import total, without
 from pytest_llem.records import Quantity, unavailable
 from standin.build import Gpu, uuid, write_zone
 
@@ -84,11 +84,11 @@ def test_no_meters_at_all_make_everything_unavailable() -> None:
     assert {quantity.value for quantity in energy.values()} == {None}
 
 
-def test_two_times_are_added_if_both_are_known() -> None:
-    """Energies of a domain in two times make one, resolutions as the worst case; without either there is none."""
+def test_a_part_of_a_time_is_taken_out_if_both_are_known() -> None:
+    """What is left of a time has its energy, resolutions added as the worst case; without either there is none."""
     lost = unavailable("J", "GPU is lost")
-    assert added(joules(5), joules(3)) == joules(8, resolution=1.0)
-    assert added(joules(5), lost) == added(lost, joules(5)) == lost
+    assert without(joules(5), joules(3)) == joules(2, resolution=1.0)
+    assert without(joules(5), lost) == without(lost, joules(5)) == lost
 
 
 def test_a_gpu_without_a_value_leaves_no_total() -> None:
