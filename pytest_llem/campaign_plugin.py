@@ -149,7 +149,7 @@ class CampaignPlugin:
         self._session = session
         self._is_worker = hasattr(config, "workerinput")
         self._display = Display(config, session)
-        session.spending.say = self._display.aside
+        session.progress.spending.say = self._display.aside
         self._has_begun = self._has_workers()  # a controller of xdist collects nothing itself
         self._pending: list[Experiment] = []
         self._signal_before: Any = None
@@ -197,14 +197,14 @@ class CampaignPlugin:
         """Tell whether the run has this item's result. A user's own test judges a stored result again."""
         experiment = experiment_of(item)
         own_test = not isinstance(item.parent, CampaignFile)
-        return experiment is not None and not own_test and self._session.is_done(experiment)
+        return experiment is not None and not own_test and self._session.progress.is_done(experiment)
 
     # --- Measuring ---
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         """Note what is left after all selection."""
         left = {e.position: e for item in session.items if (e := experiment_of(item)) is not None}
-        self._pending = [e for e in left.values() if not self._session.is_done(e)]
+        self._pending = self._session.progress.pending(left.values())
         self._display.plan(self._pending)
 
     @pytest.hookimpl(wrapper=True)
@@ -292,7 +292,7 @@ class CampaignPlugin:
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any) -> None:
         """Learn from an xdist worker that the run's budget has ended its session; a crashed one tells nothing."""
-        self._session.spending.stopped_by = getattr(node, "workeroutput", {}).get(STOPPED_BY)
+        self._session.progress.spending.stopped_by = getattr(node, "workeroutput", {}).get(STOPPED_BY)
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
@@ -301,7 +301,7 @@ class CampaignPlugin:
             return
         self._session.stop_services()
         if self._is_worker:
-            self._config.workeroutput[STOPPED_BY] = self._session.spending.stopped_by  # type: ignore[attr-defined]
+            self._config.workeroutput[STOPPED_BY] = self._session.progress.spending.stopped_by  # type: ignore[attr-defined]
             return
         try:
             summary = self._session.conclude()

@@ -57,7 +57,7 @@ class Display:
         """Return what stands in pytest's header: the campaign, its validation, the run."""
         session = self._session
         expansion = session.expansion
-        forecast, earlier = session.forecast([e for e in session.experiments if not session.is_done(e)])
+        forecast, earlier = session.forecast(session.pending())
         lines = [f"campaign: {session.campaign.campaign_name} ({self._relative(session.settings.path)})"]
         cycles = session.campaign.execution.cycles
         lines += terminal.validation(expansion, cycles=cycles, least_s=forecast.least_s)
@@ -98,8 +98,8 @@ class Display:
     def _resuming(self) -> str:
         session = self._session
         assert session.standing is not None
-        failed = len([e for e in session.experiments if session.has_failed(e)])
-        completed = len([e for e in session.experiments if session.is_done(e)])
+        failed = sum(map(session.progress.has_failed, session.experiments))
+        completed = sum(map(session.progress.is_done, session.experiments))
         return terminal.resuming(len(session.experiments) - completed, completed, failed)
 
     def _difference(self) -> list[str]:
@@ -230,7 +230,7 @@ class Display:
             reporter.write_line(line)
         if self._problem:
             reporter.write_line(self._problem, red=True)
-        left = self._session.remaining()
+        left = len(self._session.pending())
         if left:
             reporter.write_line(f"{left} experiments remain: {self._command('--lf')}")
 

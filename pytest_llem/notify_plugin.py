@@ -88,7 +88,7 @@ class Notifier:
             campaign=session.campaign.campaign_name,
             info=session.info,
             experiments=len(session.experiments),
-            remaining=session.remaining(),
+            remaining=len(session.pending()),
             failed=session.failed_results(),
             spending=session.spent(),
             summary=session.summary,

@@ -6,28 +6,28 @@ campaign (what), state (what has run), executor and runner (how), analysis and r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pytest_llem.analysis.expenses import Book, SpendingReport
-from pytest_llem.analysis.observations import Expected, Observation
+from pytest_llem.analysis.expenses import SpendingReport
+from pytest_llem.analysis.observations import Expected
 from pytest_llem.backends.registry import registered
 from pytest_llem.campaign.forecast import Forecast, forecast
 from pytest_llem.campaign.loader import LoadedCampaign, load
 from pytest_llem.campaign.schedule import Experiment, order, plan
 from pytest_llem.executors.base import Observer
 from pytest_llem.executors.compose.executor import ComposeSetup
-from pytest_llem.executors.idle_book import IdleBook
+from pytest_llem.progress import Progress
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
 from pytest_llem.run_choice import choose_run
 from pytest_llem.runner import Identity, identity
 from pytest_llem.settings import Seat, Settings
-from pytest_llem.spending import Spending, durations_s
+from pytest_llem.spending import durations_s
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.health import HealthTally
 from pytest_llem.state.run import Run, Runs, Standing
@@ -71,7 +71,6 @@ class CampaignSession:
             seed=self.info.seed,
             force_cold_start=self.campaign.cold_start.force_cold_start,
         )
-        self.observations: list[Observation] = []
         self.standing: Standing | None = None
         self.run: Run | None = None
         self._attempts: dict[Identity, int] = {}
@@ -79,10 +78,7 @@ class CampaignSession:
         self._latest: Result | None = None
         self.summary: Summary | None = None
         self._station: Station | None = None
-        self._idle = IdleBook()
-        self.spending = Spending(self.campaign)
-        self._done: set[Identity] = set(seat.completed) if seat else set()
-        self._failed_before: set[Identity] = set()
+        self.progress = Progress(self.campaign, done=seat.completed if seat else ())
         results = self._runs.results(self.info.run_id)
         commit = None if settings.dry else git_commit(settings.rootdir)
         self._environments = Environments(results, commit)
@@ -105,14 +101,6 @@ class CampaignSession:
     def difference(self) -> Difference | None:
         """What an edit of the campaign changed since the latest session of the run that is continued."""
         return compare(self.older.points, self.info.points) if self.resumed and self.older else None
-
-    def is_done(self, experiment: Experiment) -> bool:
-        """Return whether the run has a completed result for it already."""
-        return identity(experiment) in self._done
-
-    def has_failed(self, experiment: Experiment) -> bool:
-        """Return whether the run that is continued has tried it, and has no completed result."""
-        return identity(experiment) in self._failed_before
 
     def older_counts(self) -> tuple[int, int]:
         """Return how many experiments of the newest older run were completed and how many had failed."""
@@ -144,7 +132,7 @@ class CampaignSession:
 
     def seat(self, writer: str) -> Seat:
         """Return what an xdist worker is told."""
-        return Seat(self.info.model_dump_json(), self.resumed, tuple(sorted(self._done)), writer)
+        return Seat(self.info.model_dump_json(), self.resumed, tuple(sorted(self.progress.done)), writer)
 
     def _results_dir(self) -> Path:
         return self.settings.rootdir / self.campaign.io.results_dir
@@ -159,15 +147,7 @@ class CampaignSession:
             self.run, self.standing = self._runs.open(self.info)
             self._files.begin()
         if self.standing is not None:
-            self._failed_before = set(self.standing.having("failed"))
-            for result in self.standing.load_others():
-                self.spending.add(result)
-            for result in self.standing.load_completed():
-                self.spending.add(result)
-                self._done.add((result.spec_hash, result.cycle))
-                self.observations.append(Observation.of(result))
-                if result.measurement:
-                    self._idle.learn(result.configuration.backend, result.measurement.idle.values())
+            self.progress.take_up(self.standing)
 
     # --- Measuring ---
 
@@ -191,34 +171,31 @@ class CampaignSession:
             self.placement,
             run=self.run,
             environments=self._environments,
-            idle=self._idle,
+            idle=self.progress.idle,
         )
         self._station.open(experiments, observer, setup)
-        self.spending.follow(one for one in experiments if not self.is_done(one))
+        self.progress.spending.follow(self.progress.pending(experiments))
 
     def may_begin(self, experiment: Experiment) -> bool:
         """Return whether the run's budget allows an experiment; what is done needs none."""
-        return self.is_done(experiment) or self.spending.allows(experiment)
+        return self.progress.is_done(experiment) or self.progress.spending.allows(experiment)
 
     def prepare(self, experiment: Experiment) -> None:
         """Carry out what stands before an experiment."""
         assert self._station is not None
-        if not self.is_done(experiment):
+        if not self.progress.is_done(experiment):
             self._station.runner.prepare(experiment)
 
     def measure(self, experiment: Experiment) -> tuple[Result, bool]:
         """Return the experiment's result, and whether it was measured just now: it is once a session."""
         assert self._station is not None
         key = identity(experiment)
-        if key in self._done or key in self._attempts:
+        if self.progress.is_done(experiment) or key in self._attempts:
             return self._stored(experiment), False
         result = self._station.runner.measure(experiment)
         self._latest = result
         self._attempts[key] = result.attempt
-        self.spending.add(result)
-        self.observations.append(Observation.of(result))
-        if result.status == "completed":
-            self._done.add(key)
+        self.progress.add(result)
         self._files.add(result)
         if self._files.summary_is_due(result):
             self.summarise()
@@ -244,7 +221,7 @@ class CampaignSession:
 
         campaign = self.campaign
         self.summary = summarise(
-            self.observations,
+            self.progress.observations,
             self.expected(),
             confidence=campaign.confidence,
             group_by=campaign.group_by,
@@ -261,21 +238,10 @@ class CampaignSession:
         """Take in what other processes have measured for this session, and summarise for the last time."""
         assert self.run is not None
         if self.resumed or not self._attempts:
-            self.observations = []
-            self.spending.book = Book()
-            self._files.rebuild(self._observed(result for _, result in self.run.results.scan()))
+            self._files.rebuild(self.progress.retake(result for _, result in self.run.results.scan()))
         if not self._attempts and self.settings.cache is not None:
             self.run.health = self._runs.survey(self.info.run_id).health
         return self.summarise()
-
-    def _observed(self, results: Iterable[Result]) -> Iterator[Result]:
-        """Pass results on and keep what is needed of each: whole, 100,000 of them would take gigabytes."""
-        for result in results:
-            self.observations.append(Observation.of(result))
-            self.spending.add(result)
-            if result.status == "completed":
-                self._done.add((result.spec_hash, result.cycle))
-            yield result
 
     @property
     def health(self) -> HealthTally:
@@ -285,20 +251,20 @@ class CampaignSession:
 
     def spent(self) -> SpendingReport:
         """Return what the run has taken, and will have when nothing is pending any more."""
-        return self.spending.report(one for one in self.experiments if not self.is_done(one))
+        return self.progress.spending.report(self.pending())
 
     def is_over_budget(self) -> bool:
         """Return whether a budget of `expect` is not kept."""
         return self.summary is not None and any(v.failed for row in self.summary.rows for v in row.budgets)
 
-    def remaining(self) -> int:
-        """Return how many experiments of the campaign the run still lacks."""
-        return sum(not self.is_done(experiment) for experiment in self.experiments)
+    def pending(self) -> list[Experiment]:
+        """Return the experiments of the campaign that the run still lacks."""
+        return self.progress.pending(self.experiments)
 
     def failed_results(self) -> list[Result]:
         """Return the newest result of each experiment that has failed and was never completed."""
         assert self.run is not None
-        if all(one.status == "completed" for one in self.observations):
+        if all(one.status == "completed" for one in self.progress.observations):
             return []
         failed = self._runs.survey(self.info.run_id).having("failed")
         asked = {identity(experiment) for experiment in self.experiments}

@@ -27,6 +27,7 @@ ROOMS: dict[str, frozenset[str]] = {
     "reporting": frozenset({"records", "campaign", "state", "analysis"}),
     "daemon": frozenset({"state", "reporting", "notify"}),
     "spending": frozenset({"records", "campaign", "state", "runner", "analysis", "reporting"}),
+    "progress": frozenset({"records", "campaign", "state", "executors", "runner", "spending", "analysis"}),
     "notify": frozenset(),
     "run_choice": frozenset({"settings", "campaign", "state"}),
     "venue": frozenset({"settings", "backends", "campaign", "executors"}),
