@@ -1,7 +1,7 @@
 # Benchmarks, each paired with its own floor in one run. Not part of the tests: machines are noisy.
 PYTHON ?= .venv/bin/python
 
-.PHONY: bench bench-compose bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-daemon bench-launch bench-overhead bench-coverage
+.PHONY: bench bench-compose bench-gpu bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-daemon bench-launch bench-overhead bench-coverage
 
 bench: bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatch bench-daemon bench-launch bench-overhead bench-coverage
 
@@ -11,6 +11,10 @@ bench-plain bench-collect bench-expand bench-manifest bench-memory bench-dispatc
 # Needs a Docker engine and the image of the service pytorch.
 bench-compose:
 	$(PYTHON) benchmarks/compose.py
+
+# Needs an NVIDIA GPU without other work; writes docs/measurements/gpu-<name>.md in about an hour.
+bench-gpu:
+	$(PYTHON) benchmarks/gpu.py
 
 bench-coverage:
 	$(PYTHON) benchmarks/coverage.py --date $$(date -u +%F)

@@ -22,6 +22,9 @@ from pytest_llem.campaign.grid import expand
 from pytest_llem.campaign.host import Device, Host
 from pytest_llem.campaign.loader import load
 
+MODEL = Path(__file__).parents[1] / "campaigns" / "models" / "llama-3b"
+"""Its `config.json` gives the rules about memory, heads and context something to count."""
+
 REPEATS = {1_000: 9, 10_000: 5, 100_000: 3}
 """Points, and how often each size is timed."""
 
@@ -78,7 +81,7 @@ def campaign(axes: dict[str, list[object]]) -> str:
     """Return a campaign that is the full product of these axes."""
     shared = "".join(f"    {name}: {values}\n" for name, values in axes.items())
     return (
-        "campaign_name: large\nmodel: random:model\nnum_samples: 1000\n"
+        f"campaign_name: large\nmodel: random:{MODEL}\nnum_samples: 1000\n"
         "execution: {cycles: 1}\n"
         f"grid:\n  backends: [pytorch, vllm]\n  shared:\n{shared}"
     )

@@ -82,17 +82,28 @@ def _beyond(value: float, bound: Bound, limit: float) -> bool:
 def _message(summary: MetricSummary, bound: Bound, limit: float, outcome: Outcome, *, beyond: bool) -> str:
     if outcome == "no_value":
         reason = summary.note or "no completed cycle has a value"
-        return (
-            f"budget not judged: {summary.metric} has no mean ({reason}), {bound} {limit:.4g} {summary.unit}"
-        )
-    found = f"{'~' if summary.source == 'model' else ''}{summary.center:.4g}"
+        (wanted,) = _texts(limit)
+        return f"budget not judged: {summary.metric} has no mean ({reason}), {bound} {wanted} {summary.unit}"
+    assert summary.center is not None
+    wanted, center = _texts(limit, summary.center)
+    found = f"{'~' if summary.source == 'model' else ''}{center}"
     if summary.interval is not None:
-        found += f" [{summary.interval.low:.4g}, {summary.interval.high:.4g}]"
+        low, high = _texts(summary.interval.low, summary.interval.high)
+        found += f" [{low}, {high}]"
     sign = (">" if beyond else "<=") if bound == "max" else ("<" if beyond else ">=")
-    comparison = f"{summary.metric} {found} {sign} {bound} {limit:.4g} {summary.unit}"
+    comparison = f"{summary.metric} {found} {sign} {bound} {wanted} {summary.unit}"
     lead = "over budget" if beyond else "within budget"
     if outcome == "inconclusive":
         return f"{lead}, not for certain: {comparison}; more cycles would tell"
     if summary.interval is None:
         return f"{lead}: {comparison} (n = {summary.n}: judged on the mean)"
     return f"{lead}: {comparison}"
+
+
+def _texts(*values: float) -> list[str]:
+    """Return values with four significant digits, or as many as it takes to tell them apart."""
+    for digits in range(4, 16):
+        texts = [f"{float(f'{value:.{digits}g}'):.15g}" for value in values]
+        if len(set(texts)) == len(set(values)):
+            break
+    return texts

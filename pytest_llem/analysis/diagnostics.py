@@ -1,6 +1,6 @@
 """Signs that the cycles of a campaign are not the independent repetitions that an interval takes them for.
 
-All of them look at the additive model on logs, log y = configuration + block, fitted by least squares on
+All but throttling look at the additive model on logs, log y = configuration + block, fitted by least squares on
 incomplete blocks. A block effect is what the machine did to every configuration alike in that block.
 """
 
@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri, stdtrit
 
-from pytest_llem.analysis.observations import PLACE, Observation
+from pytest_llem.analysis.observations import PLACE, Observation, why_no_mean
 from pytest_llem.analysis.resampling import Array
-from pytest_llem.records import MEASURED_ENERGY, Record
+from pytest_llem.records import MEASURED_ENERGY, THROTTLED, Record
 
 THROUGHPUT = "output_tokens_per_second"
 ENERGY = "energy_per_output_token_j"
@@ -32,7 +32,7 @@ class Diagnostic(Record):
     """One line about the campaign.
 
     Attributes:
-        value: an effect in %, the autocorrelation as it is, the number of outliers.
+        value: an effect in %, the autocorrelation as it is, the number of outliers or of throttled experiments.
         flagged: whether the reader should doubt the intervals for it.
     """
 
@@ -63,18 +63,38 @@ class _Fit:
 
 
 def diagnose(observations: Sequence[Observation], *, level: float) -> tuple[Diagnostic, ...]:
-    """Return what can be said of throughput, and of energy if it was measured by one instrument.
+    """Return what can be said of throttling, of throughput, and of energy if one instrument measured it.
 
     Args:
         observations: one an experiment.
         level: of the t intervals that decide whether an effect is there.
     """
-    return tuple(
+    effects = (
         diagnostic
         for metric in (THROUGHPUT, ENERGY)
         if (fit := _fit(_usable(observations, metric), PLACE[metric])) is not None
         for look in (_drift, _first_cycle, _autocorrelation, _outlying_cycle, _outliers)
         for diagnostic in look(fit, metric, level)
+    )
+    return (*_throttling(observations), *effects)
+
+
+def _throttling(observations: Sequence[Observation]) -> Iterator[Diagnostic]:
+    """How many experiments heat or the power brake slowed down, where a GPU tells, and which of them the most."""
+    told = [
+        (one.throttle_share, one)
+        for one in observations
+        if one.status == "completed" and one.throttle_share is not None
+    ]
+    if not told:
+        return
+    share, worst = max(told, key=lambda pair: pair[0])
+    slowed = sum(THROTTLED in one.flags for _, one in told)
+    text = f"throttling: heat or the power brake slowed a GPU down in {slowed} of {len(told)} experiments"
+    if slowed:
+        text += f", at worst for {100 * share:.0f} % of the window ({worst.label} in cycle {worst.cycle})"
+    yield Diagnostic(
+        name="throttling", metric="throttle_share", value=slowed, text=text, flagged=bool(slowed)
     )
 
 
@@ -82,8 +102,8 @@ def _usable(observations: Sequence[Observation], metric: str) -> list[Observatio
     """Return the completed observations with a value, without the blocks that hold few configurations."""
     place = PLACE[metric]
     known = [one for one in observations if one.status == "completed" and one.values[place] > 0]
-    sources = {one.sources[place] for one in known}
-    if metric == ENERGY and (len(sources) != 1 or not sources <= MEASURED_ENERGY):
+    is_measured = all(one.sources[place] in MEASURED_ENERGY for one in known)
+    if metric == ENERGY and (why_no_mean(known, metric) or not is_measured):
         return []
     blocks: defaultdict[tuple[int, str], list[Observation]] = defaultdict(list)
     for one in sorted(known, key=lambda one: one.started_at):

@@ -19,7 +19,7 @@ from pytest_llem.analysis.intervals import (
     intervals,
     mean,
 )
-from pytest_llem.analysis.observations import PLACE
+from pytest_llem.analysis.observations import PLACE, why_no_mean
 from pytest_llem.analysis.resampling import Method
 from pytest_llem.analysis.rows import Block, Row
 from pytest_llem.campaign.schema import Confidence
@@ -31,13 +31,15 @@ class MetricSummary:
     """One metric of one row.
 
     Attributes:
-        source: of every value; `mixed` if they came from more than one, and then there is no mean.
+        source: of every value; `mixed` if they came from more than one, or are sums of different parts of the
+            machine, and then there is no mean.
         n: blocks that have a value.
         center: geometric mean over blocks; arithmetic if the metric may be negative or `note` says so.
         interval: the headline, by `confidence.method`; None below 3 blocks.
         bootstrap: the second interval: studentized from 5 blocks; at 3 and 4 percentile, with its coverage.
         sd_log: standard deviation of the natural logs of the block values (about their CV); None below 2.
         sd: standard deviation in `unit`, where the mean is arithmetic.
+        parts: of energy and power, the parts of the machine that every value is the sum of.
     """
 
     metric: str
@@ -50,6 +52,7 @@ class MetricSummary:
     sd_log: float | None = None
     sd: float | None = None
     note: str | None = None
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class _Gathered:
     n: int
     sample: Sample
     note: str | None
+    parts: tuple[str, ...] = ()
 
 
 BATCH = 50
@@ -102,16 +106,16 @@ def _gather(blocks: Sequence[Block], metric: str) -> _Gathered:
     """Take the values of `metric`, one a block; a block in which a configuration has none is left out."""
     place = PLACE[metric]
     known = [block for block in blocks if not any(math.isnan(one.values[place]) for one in block)]
+    if not known:
+        return _Gathered(metric, "unavailable", 0, Sample((), logarithmic=True), _reason(blocks, place))
+    if why := why_no_mean((one for block in known for one in block), metric):
+        return _Gathered(metric, "mixed", len(known), Sample((), logarithmic=True), why)
     values = [[one.values[place] for one in block] for block in known]
-    sources = {one.sources[place] for block in known for one in block}
-    if len(sources) > 1:
-        mixed = f"values from {' and '.join(sorted(sources))}: different sources have no common mean"
-        return _Gathered(metric, "mixed", len(known), Sample((), logarithmic=True), mixed)
     positive = all(value > 0 for block in values for value in block)
     sample = _sample(values, logarithmic=METRICS[metric].logarithmic and positive)
-    source = sources.pop() if sources else "unavailable"
-    note = _note(metric, len(known), len(blocks), positive) if known else _reason(blocks, place)
-    return _Gathered(metric, source, len(known), sample, note)
+    note = _note(metric, len(known), len(blocks), positive)
+    first = known[0][0]
+    return _Gathered(metric, first.sources[place], len(known), sample, note, first.parts[place])
 
 
 def _reason(blocks: Sequence[Block], place: int) -> str | None:
@@ -127,7 +131,7 @@ def _sample(values: Sequence[Sequence[float]], *, logarithmic: bool) -> Sample:
 
 def _note(metric: str, known: int, blocks: int, positive: bool) -> str | None:
     notes = []
-    if 0 < known < blocks:
+    if known < blocks:
         notes.append(f"no value in {blocks - known} of {blocks} blocks")
     if METRICS[metric].logarithmic and not positive:
         notes.append("a value of 0 or below: arithmetic mean and linear interval")
@@ -147,4 +151,5 @@ def _summary(gathered: _Gathered, headline: Interval | None, bootstrap: Interval
         sd_log=sample.sd if sample.logarithmic else None,
         sd=None if sample.logarithmic else sample.sd,
         note=gathered.note,
+        parts=gathered.parts,
     )

@@ -12,12 +12,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 
 from pytest_llem.campaign.schema import Cost
-from pytest_llem.records import MEASURED_ENERGY, Idle, IdleKind, Measurement, Record, Result
+from pytest_llem.records import MEASURED_ENERGY, Idle, IdleKind, Measurement, PrefillReport, Record, Result
 
 JOULES_PER_KWH = 3.6e6
-
-PARTS = ("gpu", "cpu", "dram")
-"""The domains that a total may be the sum of."""
 
 
 class Expenses(Record):
@@ -39,6 +36,15 @@ class Expenses(Record):
     def energy_kwh(self) -> float | None:
         """The energy in kWh."""
         return None if self.energy_j is None else self.energy_j / JOULES_PER_KWH
+
+    def times(self, share: float) -> Expenses:
+        """Return what `share` of the same takes."""
+        return Expenses(
+            seconds=share * self.seconds,
+            energy_j=None if self.energy_j is None else share * self.energy_j,
+            measured_j=share * self.measured_j,
+            unknown_s=share * self.unknown_s,
+        )
 
 
 class Bill(Record):
@@ -93,6 +99,16 @@ def bill(taken: Expenses, cost: Cost) -> Bill:
     )
 
 
+def expenses(billed: Bill) -> Expenses:
+    """Return what a bill was made of, for another price."""
+    return Expenses(
+        seconds=billed.seconds,
+        energy_j=None if billed.energy_kwh is None else billed.energy_kwh * JOULES_PER_KWH,
+        measured_j=billed.measured_kwh * JOULES_PER_KWH,
+        unknown_s=billed.unknown_energy_s,
+    )
+
+
 def together(one: Expenses, other: Expenses) -> Expenses:
     """Return the sum of expenses; its energy is known if both are."""
     both_j = None if one.energy_j is None or other.energy_j is None else one.energy_j + other.energy_j
@@ -128,10 +144,14 @@ class _Sum:
         for one in fields(self):
             setattr(self, one.name, getattr(self, one.name) + share * getattr(other, one.name))
 
-    def work(self, energy_j: float, seconds: float, *, measured: bool) -> None:
-        """Turn time without work into time with this energy."""
+    def work(self, energy_j: float | None, seconds: float, *, measured: bool) -> None:
+        """Turn time without work into time with this energy; None: it is not known."""
+        worked_s = min(self.loaded_s, seconds)
+        self.loaded_s -= worked_s
+        if energy_j is None:
+            self.unknown_s += worked_s
+            return
         self.metered = 1
-        self.loaded_s = max(0.0, self.loaded_s - seconds)
         if measured:
             self.measured_j += energy_j
         else:
@@ -166,9 +186,10 @@ class Book:
         self._by_configuration.setdefault(result.spec_hash, _Sum()).add(taken)
         self.cycles.add(result.cycle)
         self.completed += result.status == "completed"
-        if result.measurement:
-            self.domains |= dict.fromkeys(_domains(result.measurement))
-            for kind, idle in result.measurement.idle.items():
+        if found := result.measurement:
+            for energy in (found.energy_j["total"], found.launch.cold_start_energy_j):
+                self.domains |= dict.fromkeys(energy.parts)
+            for kind, idle in found.idle.items():
                 if kind not in self._idle or idle.measured_at > self._idle[kind].measured_at:
                     self._idle[kind] = idle
 
@@ -236,31 +257,20 @@ def _taken(result: Result, seconds: float) -> _Sum:
     taken = _Sum(experiments=1, seconds=seconds, bare_s=bare_s, loaded_s=seconds - bare_s)
     if found is None:
         return taken
-    window, start = found.energy_j["total"], found.launch.cold_start_energy_j
-    warmup_s = found.warmup.seconds if found.warmup else 0.0
-    if window.value is None:
-        taken.unknown_s = min(taken.loaded_s, found.energy_window_s + warmup_s)
-        taken.loaded_s -= taken.unknown_s
-    else:
-        edges = found.edge_idle_j.get("total")
-        energy_j = window.value + ((edges.value if edges else None) or 0.0)
-        taken.work(energy_j, found.energy_window_s, measured=window.source in MEASURED_ENERGY)
-        power_w = energy_j / found.energy_window_s if found.energy_window_s else 0.0
-        taken.work(power_w * warmup_s, warmup_s, measured=False)
+    for window in (found, found.prefill) if found.prefill else (found,):
+        measured = window.energy_j["total"].source in MEASURED_ENERGY
+        taken.work(_counted_j(window), window.energy_window_s, measured=measured)
+    window_j, warmup_s = _counted_j(found), found.warmup.seconds if found.warmup else 0.0
+    share = warmup_s / found.energy_window_s if found.energy_window_s else 0.0
+    taken.work(None if window_j is None else window_j * share, warmup_s, measured=False)
+    start = found.launch.cold_start_energy_j
     if start.value is not None and not found.launch.warm:
         starts_s = found.launch.start_s + found.launch.load_s
         taken.work(start.value, starts_s, measured=start.source in MEASURED_ENERGY)
     return taken
 
 
-def _domains(found: Measurement) -> list[str]:
-    """Return what the total of a measurement is the sum of: modelled and measured energies are never summed."""
-    total = found.energy_j["total"]
-    if total.value is None:
-        return []
-    parts = ((name, found.energy_j.get(name)) for name in PARTS)
-    return [
-        name
-        for name, part in parts
-        if part and part.value is not None and (part.source == "model") == (total.source == "model")
-    ]
+def _counted_j(window: Measurement | PrefillReport) -> float | None:
+    """Return the energy between the two readings of a window, that of its idle edges included; None: not known."""
+    total, edges = window.energy_j["total"], window.edge_idle_j.get("total")
+    return None if total.value is None else total.value + ((edges.value if edges else None) or 0.0)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from fractions import Fraction
+from itertools import combinations
 from types import MappingProxyType
 
 from pytest_llem.analysis.estimates import MetricSummary
 from pytest_llem.analysis.intervals import LEAST, Interval
-from pytest_llem.analysis.observations import Unit
+from pytest_llem.analysis.observations import PLACE, Unit
 from pytest_llem.analysis.resampling import Method
-from pytest_llem.analysis.rows import Row
+from pytest_llem.analysis.rows import Row, group_label
 
 NAMES: MappingProxyType[Method, str] = MappingProxyType(
     {
@@ -54,16 +56,20 @@ def messages(
         return (
             *_about_rounds(rows),
             *_about_groups(rows, group_by),
+            *_about_balance(rows, group_by),
             *_about_order(rows, structure),
             *_about_devices(rows),
+            *_about_parts(rows),
         )
     return (
         *_about_cycles(rows),
         *_about_groups(rows, group_by),
+        *_about_balance(rows, group_by),
         *_about_order(rows, structure),
         *_about_launches(rows, recycle_cycles),
         *_about_sessions(rows),
         *_about_devices(rows),
+        *_about_parts(rows),
     )
 
 
@@ -92,6 +98,30 @@ def _about_groups(rows: Sequence[Row], group_by: Sequence[str]) -> Iterator[str]
             yield f"group_by: {path} is no axis of this campaign (its axes: {axes})"
 
 
+def _about_balance(rows: Sequence[Row], group_by: Sequence[str]) -> Iterator[str]:
+    """Say where groups are averages over different configurations, for then their order may be that of another axis."""
+    groups: defaultdict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[group_label(row.axes, group_by)].append(row)
+    others = sorted({axis for row in rows for axis in row.axes} - set(group_by))
+    unequal = [axis for axis in others if len(set(_shares(groups.values(), axis))) > 1]
+    if group_by and unequal:
+        sizes = Counter(len(members) for members in groups.values())
+        averages = f"{min(sizes)} to {max(sizes)}" if len(sizes) > 1 else f"{min(sizes)}"
+        yield (
+            f"Groups by {', '.join(group_by)} average {averages} configurations, and not the same ones: they differ in "
+            f"{', '.join(unequal)} too, so a difference between groups may be that of {' or '.join(unequal)}"
+        )
+
+
+def _shares(groups: Iterable[Sequence[Row]], axis: str) -> Iterator[frozenset[tuple[str, Fraction]]]:
+    """Yield how often each group has each value of an axis, as shares; nothing for groups without that axis."""
+    for members in groups:
+        values = Counter(repr(row.axes[axis]) for row in members if row.axes.get(axis) is not None)
+        if values:
+            yield frozenset((value, Fraction(count, values.total())) for value, count in values.items())
+
+
 def _about_order(rows: Sequence[Row], structure: str) -> Iterator[str]:
     if structure == "grouped" and len(rows) > 1:
         yield (
@@ -118,12 +148,29 @@ def _about_launches(rows: Sequence[Row], recycle_cycles: int) -> Iterator[str]:
 
 
 def _about_sessions(rows: Sequence[Row]) -> Iterator[str]:
-    sessions = {one.session for row in rows for one in row.completed}
-    if len(sessions) > 1:
+    of_rows = {row.label: frozenset(one.session for one in row.completed) for row in rows if row.completed}
+    sessions = frozenset[str]().union(*of_rows.values())
+    apart = _without_a_common_session(of_rows)
+    if apart:
+        one, other = apart
+        yield (
+            f"Measured in {len(sessions)} sessions, and {one} in others than {other}: a difference between such "
+            "configurations is one between their sessions too, and no interval covers that"
+        )
+    elif len(sessions) > 1:
         yield (
             f"Measured in {len(sessions)} sessions: a cycle that was split between two counts as two blocks, "
             "and differences between the sessions are in the intervals"
         )
+
+
+def _without_a_common_session(of_rows: Mapping[str, frozenset[str]]) -> tuple[str, str] | None:
+    """Return two configurations that share no session, if there are any."""
+    firsts: dict[frozenset[str], str] = {}
+    for label, sessions in of_rows.items():
+        firsts.setdefault(sessions, label)
+    pairs = ((firsts[one], firsts[other]) for one, other in combinations(firsts, 2) if not one & other)
+    return next(pairs, None)
 
 
 def _about_devices(rows: Sequence[Row]) -> Iterator[str]:
@@ -133,4 +180,17 @@ def _about_devices(rows: Sequence[Row]) -> Iterator[str]:
         yield (
             f"{len(several)} of {len(rows)} configurations average over different GPUs ({', '.join(uuids)}): "
             "boards of one model differ by up to 8 % in power"
+        )
+
+
+def _about_parts(rows: Sequence[Row]) -> Iterator[str]:
+    """Only on configurations that are of one kind each: the others have no mean, and their row says why."""
+    place = PLACE["energy_per_output_token_j"]
+    of_rows = [{one.parts[place] for one in row.completed} - {()} for row in rows]
+    sums = Counter(" + ".join(found.pop()) for found in of_rows if len(found) == 1)
+    if len(sums) > 1:
+        counts = ", ".join(f"{parts} in {count}" for parts, count in sorted(sums.items()))
+        yield (
+            f"Energy is not that of the same parts of the machine in all configurations ({counts}): compare it by "
+            "domain, energy_<domain>_j in results.csv"
         )

@@ -50,9 +50,11 @@ class Observation:
         devices: UUIDs of the GPUs whose energy was read.
         values: one a metric, in the order and units of `METRICS`; NaN where there is none.
         sources: of the values, in the same order.
+        parts: of which parts of the machine a value is the sum, in the same order; empty where that is no question.
         reasons: why a value is not there, in the same order; None where it is.
         backend: the inference engine; each runs in an environment of its own.
         environment: hash of that; None if it is not known.
+        throttle_share: of the window, of the GPU that was slowed down the longest; None where none tells.
         more_launches: the others, where this is the mean over several cycles.
     """
 
@@ -68,9 +70,11 @@ class Observation:
     devices: tuple[str, ...]
     values: array[float]
     sources: tuple[Source, ...]
+    parts: tuple[tuple[str, ...], ...]
     reasons: tuple[str | None, ...]
     backend: str = ""
     environment: str | None = None
+    throttle_share: float | None = None
     more_launches: tuple[str, ...] = ()
 
     @classmethod
@@ -91,15 +95,30 @@ class Observation:
             devices=_shared(_devices(measurement)),
             values=array("d", (math.nan if q is None or q.value is None else q.value for q in quantities)),
             sources=_shared(tuple("unavailable" if q is None else q.source for q in quantities)),
+            parts=_shared(tuple(() if q is None else q.parts for q in quantities)),
             reasons=_shared(tuple(q.note if q and q.value is None else None for q in quantities)),
             backend=sys.intern(result.configuration.backend),
             environment=sys.intern(result.environment_hash) if result.environment_hash else None,
+            throttle_share=_throttle_share(measurement),
         )
 
     @property
     def block(self) -> tuple[int, str]:
         """The statistical block: a cycle that was finished in another session is two of them."""
         return self.cycle, self.session
+
+
+def why_no_mean(observations: Iterable[Observation], metric: str) -> str | None:
+    """Return why values of a metric are not alike, so that nothing can be their mean; None where they are."""
+    place = PLACE[metric]
+    origins = {(one.sources[place], one.parts[place]) for one in observations}
+    sources = sorted({source for source, _ in origins})
+    if len(sources) > 1:
+        return f"values from {' and '.join(sources)}: different sources have no common mean"
+    sums = sorted(" + ".join(parts) for _, parts in origins if parts)
+    if len(sums) > 1:
+        return f"values of {' and of '.join(sums)}: different parts of the machine have no common mean"
+    return None
 
 
 def newest(observations: Iterable[Observation]) -> list[Observation]:
@@ -123,6 +142,11 @@ def _quantity(measurement: Measurement | None, metric: str) -> Quantity | None:
 def _devices(measurement: Measurement | None) -> tuple[str, ...]:
     domains = measurement.energy_j if measurement else ()
     return tuple(sorted(domain.removeprefix("gpu:") for domain in domains if domain.startswith("gpu:")))
+
+
+def _throttle_share(measurement: Measurement | None) -> float | None:
+    traces = measurement.devices.values() if measurement else ()
+    return max((trace.throttle_share for trace in traces if trace.throttle_share is not None), default=None)
 
 
 @lru_cache(maxsize=4096)

@@ -12,11 +12,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from pytest_llem.analysis.intervals import mean
-from pytest_llem.analysis.observations import PLACE, Observation, newest
+from pytest_llem.analysis.observations import PLACE, Observation, newest, why_no_mean
 from pytest_llem.records import METRICS, Source
 
-_Merged = tuple[float, Source, str | None]
-"""Value, source, and the reason where there is no value."""
+_Merged = tuple[float, Source, tuple[str, ...], str | None]
+"""Value, source, its parts, and the reason where there is no value."""
 
 
 def merge(observations: Iterable[Observation], number: int) -> list[Observation]:
@@ -36,17 +36,21 @@ def _merged(cycles: Sequence[Observation], number: int) -> Observation:
     completed = [one for one in cycles if one.status == "completed"]
     if not completed:
         return replace(cycles[0], cycle=number)
-    metrics = [_metric(name, completed) for name in METRICS]
+    values, sources, parts, reasons = zip(*(_metric(name, completed) for name in METRICS), strict=True)
     launches = dict.fromkeys(one.launch for one in completed if one.launch)
     return replace(
         completed[0],
         cycle=number,
         more_launches=tuple(launches)[1:],
         flags=tuple(dict.fromkeys(flag for one in completed for flag in one.flags)),
+        throttle_share=max(
+            (one.throttle_share for one in completed if one.throttle_share is not None), default=None
+        ),
         devices=tuple(sorted({uuid for one in completed for uuid in one.devices})),
-        values=array("d", (value for value, _, _ in metrics)),
-        sources=tuple(source for _, source, _ in metrics),
-        reasons=tuple(reason for _, _, reason in metrics),
+        values=array("d", values),
+        sources=sources,
+        parts=parts,
+        reasons=reasons,
     )
 
 
@@ -54,10 +58,9 @@ def _metric(name: str, completed: Sequence[Observation]) -> _Merged:
     place = PLACE[name]
     known = [one for one in completed if not math.isnan(one.values[place])]
     if not known:
-        return math.nan, completed[0].sources[place], completed[0].reasons[place]
-    sources = {one.sources[place] for one in known}
-    if len(sources) > 1:
-        return math.nan, "unavailable", f"a round has values from {' and '.join(sorted(sources))}"
+        return math.nan, completed[0].sources[place], (), completed[0].reasons[place]
+    if why := why_no_mean(known, name):
+        return math.nan, "unavailable", (), f"a round has {why}"
     values = [one.values[place] for one in known]
     logarithmic = METRICS[name].logarithmic and min(values) > 0
-    return mean(values, logarithmic=logarithmic), sources.pop(), None
+    return mean(values, logarithmic=logarithmic), known[0].sources[place], known[0].parts[place], None

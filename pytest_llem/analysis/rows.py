@@ -62,7 +62,7 @@ def group_rows(
     """Return one row for each combination of values on the axes `paths`, in order of first appearance."""
     groups: defaultdict[str, list[Expected]] = defaultdict(list)
     for one in expected:
-        groups[", ".join(f"{path}={one.axes.get(path)}" for path in paths)].append(one)
+        groups[group_label(one.axes, paths)].append(one)
     found = _by_configuration(observations)
     return [
         _row(
@@ -74,6 +74,11 @@ def group_rows(
         )
         for label, members in groups.items()
     ]
+
+
+def group_label(axes: Mapping[str, Any], paths: Sequence[str]) -> str:
+    """Return the name of the group that a configuration with these axes is in."""
+    return ", ".join(f"{path}={axes.get(path)}" for path in paths)
 
 
 def _by_configuration(observations: Sequence[Observation]) -> defaultdict[str, list[Observation]]:

@@ -1,13 +1,6 @@
 """WHAT A MODEL IS MADE OF, from its `config.json` alone: weights, heads, the memory that both take. No libraries."""
 
-from pytest_llem.architectures.decoder import (
-    Architecture,
-    Attention,
-    Part,
-    architecture,
-    kv_cache_elements,
-    parameter_count,
-)
+from pytest_llem.architectures.decoder import Architecture, Attention, Part, architecture
 from pytest_llem.architectures.families import FAMILIES, UnknownArchitectureError
 
 __all__ = [
@@ -17,6 +10,4 @@ __all__ = [
     "Part",
     "UnknownArchitectureError",
     "architecture",
-    "kv_cache_elements",
-    "parameter_count",
 ]

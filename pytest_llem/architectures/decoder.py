@@ -44,6 +44,19 @@ class Architecture(NamedTuple):
     parts: tuple[Part, ...]
     attention: tuple[Attention, ...]
 
+    @property
+    def parameter_count(self) -> int:
+        """The number of parameters, biases and norms included, a tied output head once."""
+        return sum(part.stored for part in self.parts)
+
+    def kv_cache_elements(self, tokens: int) -> int:
+        """Return how many numbers the KV cache of one sequence of so many tokens holds at least.
+
+        A layer with a sliding window needs no more positions than the window; latent attention needs the latent
+        vector and the rotary key alone (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1). Some engines keep more.
+        """
+        return sum(layer.cached * min(tokens, layer.window or tokens) for layer in self.attention)
+
 
 def architecture(values: Mapping[str, Any]) -> Architecture:
     """Return the architecture that a `config.json` describes.
@@ -67,28 +80,6 @@ def architecture(values: Mapping[str, Any]) -> Architecture:
     width, cached = _attention_width(config, family), _cached(config, family)
     attention = tuple(Attention(width, window, cached) for window in family.windows(config))
     return Architecture(tuple(parts), attention)
-
-
-def parameter_count(config: Mapping[str, Any]) -> int:
-    """Return the number of parameters, biases and norms included, a tied output head once.
-
-    Raises:
-        UnknownArchitectureError: the architecture is not known here.
-    """
-    return sum(part.stored for part in architecture(config).parts)
-
-
-def kv_cache_elements(config: Mapping[str, Any], tokens: int) -> int:
-    """Return how many numbers the KV cache of one sequence of so many tokens holds at least.
-
-    A layer with a sliding window needs no more positions than the window; latent attention needs the latent
-    vector and the rotary key alone (DeepSeek-AI 2024, arXiv 2405.04434, section 2.1). Some engines keep more.
-
-    Raises:
-        UnknownArchitectureError: the architecture is not known here.
-    """
-    layers = architecture(config).attention
-    return sum(layer.cached * min(tokens, layer.window or tokens) for layer in layers)
 
 
 def _matrix(inputs: int, outputs: int, *, bias: bool = False) -> Part:

@@ -1,6 +1,7 @@
 """Proof of application: what a configuration demands, beside what the engine says that it applied.
 
-The worker compares after the load and after the first pass of each configuration, whatever the backend.
+The worker compares after the load, after the first pass of each configuration's warm-up, and when the configuration
+has been served, whatever the backend.
 """
 
 from __future__ import annotations

@@ -24,10 +24,11 @@ class Clock(Protocol):
 
 
 class Break(NamedTuple):
-    """A moment up to which a domain was not counted, and why."""
+    """A moment up to which a domain was not counted, why, and the word for it."""
 
     until_s: float
     reason: str
+    flag: str = READING_FAILED
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ def _trouble(domain: str, begin: Reading, end: Reading) -> _Trouble | None:
             return _Trouble(reason, edge.flags.get(domain))
     broken = end.breaks.get(domain)
     if broken and broken.until_s > begin.time_of(domain):
-        return _Trouble(f"not counted all through the window: {broken.reason}", READING_FAILED)
+        return _Trouble(f"not counted all through the window: {broken.reason}", broken.flag)
     used_j = end.energy_j[domain] - begin.energy_j[domain]
     if used_j < 0:
         reason = f"the energy counter fell by {-used_j:.6g} J: it was reset inside the window"

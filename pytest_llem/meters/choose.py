@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from pytest_llem.meters import amd, estimate, nvml, power, rapl
+from pytest_llem.meters import amd, estimate, nvml, power, rapl, unseen
 from pytest_llem.meters.base import Meter, Reading, Sample
 from pytest_llem.meters.excess import mean_power_w
 from pytest_llem.meters.part import PartOfMeter
@@ -35,8 +35,8 @@ def open_meters(
 ) -> list[Meter]:
     """Open what this machine can measure with, and check that GPU counters move (0.2 s, at most 4 s).
 
-    A GPU without a working counter is measured by its power. The model of `estimate` is taken only where no GPU
-    was found and RAPL gives nothing: it never stands beside a measured value.
+    A GPU without a working counter is measured by its power; one that no meter sees leaves no total. The model of
+    `estimate` is taken only where no GPU was found and RAPL gives nothing: it never stands beside a measured value.
 
     Args:
         devices: indices or UUIDs of the GPUs to measure; None takes all, an empty list none.
@@ -61,7 +61,7 @@ def open_meters(
 def _gpu_meters(devices: Sequence[str] | None) -> list[Meter]:
     counters = nvml.open_meter(devices)
     if counters is None:
-        others = amd.open_meter(devices)
+        others = amd.open_meter(devices) or unseen.open_meter(devices)
         return [others] if others else []
     counters.check_counters()
     integrals = power.open_meter(counters.hand_over())

@@ -12,7 +12,7 @@ from pytest_llem.records import Quantity, Source
 T = TypeVar("T")
 
 WHOLE_DRIVER = "gpu:all"
-"""The domain of a driver that does not answer: it stands for every device."""
+"""The domain of a driver that does not answer, or is not there: it stands for every device."""
 
 
 class PartOfMeter:
@@ -26,7 +26,7 @@ class PartOfMeter:
     def __init__(self, whole: Meter, devices: Collection[str]) -> None:
         self._whole = whole
         self.source: Source = whole.source
-        self._domains = {WHOLE_DRIVER, *(f"gpu:{uuid}" for uuid in devices)}
+        self._domains = {f"gpu:{uuid}" for uuid in devices} | ({WHOLE_DRIVER} if devices else set())
 
     def read(self, *, at_tick: bool = False) -> Reading:
         """See `Meter`."""

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from pytest_llem.meters.base import (
+    COUNTER_RESET,
     READING_FAILED,
     Break,
+    Clock,
     Reading,
     Sample,
     energy_between,
@@ -30,25 +33,33 @@ CATCH_UP_S = 30.0
 UPDATE_S = 0.001
 """The counters move about every millisecond (Khan et al., RAPL in Action, ACM TOMPECS 3(2), 2018)."""
 
+MOST_W = 2000.0
+"""No zone draws so much: the largest packages are rated for 500 W (AMD EPYC 9965, product specifications)."""
+
 _NO_PERMISSION = (
     "no permission to read {file}: since CVE-2020-8694 RAPL is for root alone; on the host, run "
     "`sudo chmod a+r /sys/class/powercap/intel-rapl*/energy_uj` (until the next boot; a udev rule lasts)"
 )
 
 
-def open_meter(root: Path = POWERCAP_ROOT) -> RaplMeter | None:
+def open_meter(root: Path = POWERCAP_ROOT, clock: Clock = time) -> RaplMeter | None:
     """Open the RAPL counters below `root`; None where there is no CPU package.
 
     The domain `cpu` is the sum over packages, `dram` that over their DRAM. The platform zone (`psys`) holds
     both and is left out, and so are a package's own parts (`core`, `uncore`).
+
+    Args:
+        root: of the powercap tree.
+        clock: what time is read from.
     """
     packages = _packages(root)
     if not packages:
         return None
-    zones = {"cpu": [_Zone(folder) for folder in packages]}
-    if drams := [_Zone(folder) for package in packages for folder in _zones(package, "*/name", "dram")]:
-        zones["dram"] = drams
-    return RaplMeter(root, zones)
+    folders = {"cpu": packages}
+    if drams := [folder for package in packages for folder in _zones(package, "*/name", "dram")]:
+        folders["dram"] = drams
+    zones = {domain: [_Zone(folder, clock) for folder in found] for domain, found in folders.items()}
+    return RaplMeter(root, zones, clock)
 
 
 def _packages(root: Path) -> list[Path]:
@@ -71,27 +82,56 @@ def _name(zone: Path) -> str:
     return (zone / "name").read_text().strip()
 
 
-class _Zone:
-    """One RAPL counter, carried on across its wraps."""
+class _Value(NamedTuple):
+    """A counter at one moment, and the largest value before it wraps."""
 
-    def __init__(self, folder: Path) -> None:
+    at_s: float
+    energy_uj: int
+    largest_uj: int
+
+
+class _Zone:
+    """One RAPL counter, carried on across its wraps.
+
+    A counter falls when it wraps, but also when it starts anew: after a suspend, or in a virtual machine that
+    was restored. It has wrapped if the energy up to its end and on is one that the time allows.
+
+    Attributes:
+        broken: the latest moment up to which it was not counted.
+    """
+
+    def __init__(self, folder: Path, clock: Clock) -> None:
         self._folder = folder
-        self._last_uj: int | None = None
+        self._clock = clock
+        self._last: _Value | None = None
         self._used_uj = 0
+        self.broken: Break | None = None
 
     def used_j(self) -> float:
         """Return the energy since the first call, right if the counter wraps at most once between calls."""
-        counter_uj, largest_uj = (
+        energy_uj, largest_uj = (
             int((self._folder / file).read_text()) for file in ("energy_uj", "max_energy_range_uj")
         )
-        if self._last_uj is not None:
-            self._used_uj += (counter_uj - self._last_uj) % (largest_uj + 1)
-        self._last_uj = counter_uj
+        now = _Value(self._clock.monotonic(), energy_uj, largest_uj)
+        if self._last is not None:
+            self._add(self._last, now)
+        self._last = now
         return self._used_uj / 1e6
 
-    def interrupt(self) -> None:
+    def _add(self, before: _Value, now: _Value) -> None:
+        used_uj = (now.energy_uj - before.energy_uj) % (now.largest_uj + 1)
+        possible_uj = MOST_W * 1e6 * (now.at_s - before.at_s + UPDATE_S)
+        if now.energy_uj < before.energy_uj and used_uj > possible_uj:
+            fell_j = (before.energy_uj - now.energy_uj) / 1e6
+            reason = f"the RAPL counter fell by {fell_j:.6g} J, too early for a wrap: it was reset"
+            self.broken = Break(now.at_s, reason, COUNTER_RESET)
+        else:
+            self._used_uj += used_uj
+
+    def interrupt(self, reason: str) -> None:
         """Forget the last value: a counter that was away may have started anew, which is no wrap."""
-        self._last_uj = None
+        self._last = None
+        self.broken = Break(self._clock.monotonic(), reason)
 
 
 def _failed(error: OSError | ValueError) -> str:
@@ -105,10 +145,10 @@ class RaplMeter:
 
     source: Source = "rapl"
 
-    def __init__(self, root: Path, zones: dict[str, list[_Zone]]) -> None:
+    def __init__(self, root: Path, zones: dict[str, list[_Zone]], clock: Clock) -> None:
         self._root = root
         self._zones = zones
-        self._breaks: dict[str, Break] = {}
+        self._clock = clock
         self._lock = threading.Lock()
         self._missing: frozenset[str] = frozenset()
         self._missing = frozenset(self.read().errors)
@@ -131,10 +171,11 @@ class RaplMeter:
                     energy_j[domain] = sum(zone.used_j() for zone in zones)
                 except (OSError, ValueError) as error:
                     errors[domain] = _failed(error)
-                    self._interrupt(domain, errors[domain])
-            breaks = {domain: self._breaks[domain] for domain in energy_j if domain in self._breaks}
+                    for zone in zones:
+                        zone.interrupt(errors[domain])
+            breaks = self._breaks(energy_j)
         return Reading(
-            time.monotonic(),
+            self._clock.monotonic(),
             energy_j,
             errors,
             lag_s=dict.fromkeys(energy_j, UPDATE_S),
@@ -142,10 +183,10 @@ class RaplMeter:
             breaks=breaks,
         )
 
-    def _interrupt(self, domain: str, reason: str) -> None:
-        self._breaks[domain] = Break(time.monotonic(), reason)
-        for zone in self._zones[domain]:
-            zone.interrupt()
+    def _breaks(self, domains: Iterable[str]) -> dict[str, Break]:
+        """Return by domain the latest break of any of its zones."""
+        found = {domain: [zone.broken for zone in self._zones[domain] if zone.broken] for domain in domains}
+        return {domain: max(breaks) for domain, breaks in found.items() if breaks}
 
     def between(self, begin: Reading, end: Reading) -> dict[str, Quantity]:
         """Return the energy in J of `cpu` and `dram`; the resolution is mean power x 1 ms."""

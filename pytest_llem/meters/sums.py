@@ -1,7 +1,7 @@
 """Sums over domains, of energy in J and of power in W alike.
 
 `gpu` is the sum over devices. `total`, the headline, is the sum of `gpu`, `cpu` and `dram` as far as they are
-measured, and its note names them: "gpu + cpu; without dram: <reason>".
+measured: these are its parts, and its note says which is missing and why.
 """
 
 from __future__ import annotations
@@ -51,17 +51,18 @@ def total(quantities: Mapping[str, Quantity], unit: str = "J") -> Quantity:
         for domain, part in parts.items()
         if part.value is not None and (part.source == "model") == (leader.source == "model")
     }
-    notes = [" + ".join(summed)]
-    notes += [leader.note] if leader.note else []
+    notes = [leader.note] if leader.note else []
     notes += [f"without {domain}: {part.note}" for domain, part in parts.items() if domain not in summed]
-    return _sum(list(summed.values()), leader.source, "; ".join(notes))
+    whole = _sum(list(summed.values()), leader.source, "; ".join(notes) or None)
+    return whole.model_copy(update={"parts": tuple(summed)})
 
 
 def without(whole: Quantity, part: Quantity) -> Quantity:
     """Return one domain's energy in a time but for a part of it; unknown where either of them is."""
     if whole.value is None or part.value is None:
         return whole if whole.value is None else part
-    return _sum([whole, part.model_copy(update={"value": -part.value})], whole.source, whole.note)
+    rest = _sum([whole, part.model_copy(update={"value": -part.value})], whole.source, whole.note)
+    return rest.model_copy(update={"parts": whole.parts})
 
 
 def _parts(quantities: Mapping[str, Quantity]) -> dict[str, Quantity]:

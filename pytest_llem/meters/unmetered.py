@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from pytest_llem.meters.base import Reading, Sample, energy_between
 from pytest_llem.meters.sums import DOMAINS
@@ -10,16 +11,18 @@ from pytest_llem.records import Quantity, Source
 
 
 class Unmetered:
-    """Stands where the energy of a model is not that of this machine, or of the processes that are looked at.
+    """Stands where energy is not that of this machine, or of what the other meters look at.
 
     Args:
         reason: why there is no value.
+        domains: which have none.
     """
 
     source: Source = "unavailable"
 
-    def __init__(self, reason: str) -> None:
-        self._absent = dict.fromkeys(("total", *DOMAINS), reason)
+    def __init__(self, reason: str, domains: Iterable[str] = ("total", *DOMAINS)) -> None:
+        self._reason = reason
+        self._absent = dict.fromkeys(domains, reason)
 
     def read(self, *, at_tick: bool = False) -> Reading:
         """Read the clock alone."""
@@ -41,7 +44,7 @@ class Unmetered:
 
     def describe(self) -> str:
         """Return the reason."""
-        return f"{self.source}: {self._absent['total']}"
+        return f"{self.source}: {self._reason}"
 
     def close(self) -> None:
         """Do nothing: there is no resource."""

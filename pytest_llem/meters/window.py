@@ -9,10 +9,13 @@ from pytest_llem.meters.base import COUNTER_RESET, Sample
 from pytest_llem.meters.choose import Meters, Readings, times_s
 from pytest_llem.meters.summary import Summary, peak_power_w, summarize
 from pytest_llem.meters.trace import TRACE_INCOMPLETE, Trace
-from pytest_llem.records import Quantity
+from pytest_llem.records import THROTTLED, Quantity
 
 COUNTER_INTEGRAL_DISAGREE = "counter_integral_disagree"
 """The flag of a window in which a GPU's energy counter and its integrated power are further apart than allowed."""
+
+THROTTLED_SHARE = 0.01
+"""The share of a window above which throttling is flagged: less of it makes the window at most about 1 % longer."""
 
 AGREEMENT = 0.05
 AGREEMENT_FROM_S = 10.0
@@ -57,11 +60,7 @@ def judge(meters: Meters, begin: Readings, end: Readings, trace: Trace | None = 
     energy_j = meters.between(begin, end, refused=dict.fromkeys(fell, reason))
     ratios = _ratios(energy_j, summaries)
     lasts_s = {domain: end_s - begin_s for domain, (begin_s, end_s) in times.items()}
-    flags = meters.flags(begin, end).union(*(summary.flags for summary in summaries.values()))
-    if any(
-        abs(ratio - 1) > AGREEMENT and lasts_s[domain] >= AGREEMENT_FROM_S for domain, ratio in ratios.items()
-    ):
-        flags.add(COUNTER_INTEGRAL_DISAGREE)
+    flags = meters.flags(begin, end) | _flags(summaries, ratios, lasts_s)
     if trace and trace.problem:
         flags.add(TRACE_INCOMPLETE)
     return Window(energy_j, tuple(sorted(flags)), summaries, ratios, peak_power_w(samples, times))
@@ -85,6 +84,20 @@ def edge_idle_s(begin: Readings, end: Readings, work_begin_s: float, work_end_s:
 def _samples(trace: Trace, times: Mapping[str, tuple[float, float]]) -> list[Sample]:
     begins_s, ends_s = zip(*times.values(), strict=True)
     return list(trace.between(min(begins_s), max(ends_s)))
+
+
+def _flags(
+    summaries: Mapping[str, Summary], ratios: Mapping[str, float], lasts_s: Mapping[str, float]
+) -> set[str]:
+    """Return what the trace has to say of the devices."""
+    flags = {flag for summary in summaries.values() for flag in summary.flags}
+    if any(
+        abs(ratio - 1) > AGREEMENT and lasts_s[domain] >= AGREEMENT_FROM_S for domain, ratio in ratios.items()
+    ):
+        flags.add(COUNTER_INTEGRAL_DISAGREE)
+    if any((summary.throttle_share or 0.0) > THROTTLED_SHARE for summary in summaries.values()):
+        flags.add(THROTTLED)
+    return flags
 
 
 def _ratios(energy_j: Mapping[str, Quantity], summaries: Mapping[str, Summary]) -> dict[str, float]:

@@ -16,18 +16,21 @@ from pytest_llem.records.configuration import (
     Decoder,
     Load,
     ModelRuns,
+    Prefill,
     Timeseries,
     Warmup,
 )
-from pytest_llem.records.environment import VOLATILE, Environment
+from pytest_llem.records.environment import VOLATILE, Environment, MachineSettings
 from pytest_llem.records.measurement import (
     NOT_RECORDED,
+    THROTTLED,
     DeviceTrace,
     Idle,
     IdleKind,
     Launch,
     LoadReport,
     Measurement,
+    PrefillReport,
     WarmupReport,
 )
 from pytest_llem.records.quantities import MEASURED_ENERGY, METRICS, Metric, Quantity, Source, unavailable
@@ -48,6 +51,7 @@ __all__ = [
     "NOT_RECORDED",
     "RANDOM_WEIGHTS",
     "RESULT_SCHEMA_VERSION",
+    "THROTTLED",
     "VOLATILE",
     "Baseline",
     "Configuration",
@@ -66,10 +70,13 @@ __all__ = [
     "Launch",
     "Load",
     "LoadReport",
+    "MachineSettings",
     "Measurement",
     "Metric",
     "ModelRuns",
     "NonNegative",
+    "Prefill",
+    "PrefillReport",
     "Quantity",
     "Record",
     "Result",

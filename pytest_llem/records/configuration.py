@@ -67,6 +67,12 @@ class Warmup(Record):
     window_size: Count | None = None
 
 
+class Prefill(Record):
+    """A second window with one output token a request, which tells prefill from decode (docs/metrics.md)."""
+
+    enabled: bool = False
+
+
 class Baseline(Record):
     """Idle power, which `energy_above_*_idle_j` is counted from.
 
@@ -117,6 +123,12 @@ class Configuration(Record):
     streaming: bool = False
     load: Load = Load()
     warmup: Warmup = Warmup()
+    prefill: Prefill = Prefill()
     baseline: Baseline = Baseline()
     timeseries: Timeseries = Timeseries()
     parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @property
+    def windows(self) -> int:
+        """How many windows an experiment has."""
+        return 2 if self.prefill.enabled else 1

@@ -12,6 +12,9 @@ from pytest_llem.records.quantities import Quantity, unavailable
 
 NOT_RECORDED = unavailable("J", "not recorded by the version that measured this")
 
+THROTTLED = "throttled"
+"""The flag of a measurement in whose window heat or the power brake slowed a GPU down (docs/metrics.md)."""
+
 
 class Launch(Record):
     """The engine process that served an experiment.
@@ -117,6 +120,22 @@ class LoadReport(Record):
     queue_end: int
 
 
+class PrefillReport(Record):
+    """The second window of an experiment, in which each request had one output token; fields as in `Measurement`."""
+
+    window_s: float
+    energy_window_s: float
+    passes: int
+    requests: int
+    prompt_tokens: int
+    cached_tokens: int | None
+    padding_tokens: int
+    output_tokens: int
+    energy_edges_s: dict[str, tuple[float, float]]
+    energy_j: dict[str, Quantity]
+    edge_idle_j: dict[str, Quantity]
+
+
 class Measurement(Record):
     """What one experiment yielded, as the worker returns it.
 
@@ -138,6 +157,7 @@ class Measurement(Record):
         mean_running_batch: time-weighted number of requests that the engine works on.
         full_batch_share: of the window in which that number is the batch limit; None: the limit is not known.
         load: None for an offline batch.
+        prefill: the second window; None: none was wanted.
         metrics: by the names of `METRICS`.
         asked: what the configuration demanded of the engine, in the engine's names.
         effective: what the engine really applied, by parameter name.
@@ -158,6 +178,7 @@ class Measurement(Record):
     full_batch_share: float | None = None
     preemptions: int | None = None
     load: LoadReport | None = None
+    prefill: PrefillReport | None = None
     prompt_sha256: str
     energy_edges_s: dict[str, tuple[float, float]] = Field(default_factory=dict)
     energy_j: dict[str, Quantity]

@@ -32,13 +32,15 @@ class Quantity(Record):
     Attributes:
         value: in `unit`; None exactly when `source` is `unavailable`.
         resolution: the smallest step that the source can show over this window, in `unit`; None if not known.
-        note: why the value is unavailable, or what a modelled value assumes.
+        parts: of a total of energy or power, the domains that it is the sum of; empty for any other number.
+        note: why the value or a part of it is unavailable, or what a modelled value assumes.
     """
 
     value: float | None
     unit: str
     source: Source
     resolution: float | None = None
+    parts: tuple[str, ...] = ()
     note: str | None = None
 
 
@@ -54,6 +56,11 @@ class Metric(NamedTuple):
     logarithmic: bool = True
     more_is_better: bool = False
 
+    @property
+    def is_metered(self) -> bool:
+        """Whether it is energy or power: their source and their parts depend on the machine's instruments."""
+        return self.unit.startswith(("J", "W"))
+
 
 METRICS = MappingProxyType(
     {
@@ -63,11 +70,16 @@ METRICS = MappingProxyType(
         "energy_j": Metric("J"),
         "energy_above_loaded_idle_j": Metric("J", logarithmic=False),
         "energy_above_bare_idle_j": Metric("J", logarithmic=False),
+        "prefill_energy_per_prompt_token_j": Metric("J/token"),
+        "prefill_energy_per_request_j": Metric("J/request"),
+        "decode_energy_per_output_token_j": Metric("J/token"),
+        "decode_energy_per_request_j": Metric("J/request"),
         "power_mean_w": Metric("W"),
         "power_peak_w": Metric("W"),
         "output_tokens_per_second": Metric("token/s", more_is_better=True),
         "total_tokens_per_second": Metric("token/s", more_is_better=True),
         "requests_per_second": Metric("request/s", more_is_better=True),
+        "prefill_tokens_per_second": Metric("token/s", more_is_better=True),
         "ttft_ms_mean": Metric("ms"),
         "ttft_ms_p50": Metric("ms"),
         "ttft_ms_p90": Metric("ms"),

@@ -163,6 +163,7 @@ def _estimate(summary: MetricSummary) -> Row:
         f"{name}_n": summary.n,
         f"{name}_sd_log": summary.sd_log,
         f"{name}_source": summary.source,
+        **({f"{name}_parts": listed(summary.parts)} if METRICS[name].is_metered else {}),
     }
 
 

@@ -153,8 +153,9 @@ def _metrics(found: Measurement | None) -> Row:
     for name, metric in METRICS.items():
         quantity = found.metrics.get(name) if found else None
         row[name] = quantity.value if quantity else None
-        if metric.unit.startswith(("J", "W")):  # energy and power: their sources differ in worth
+        if metric.is_metered:  # all others have one source each, that of docs/metrics.md
             row[f"{name}_source"] = quantity.source if quantity else None
+            row[f"{name}_parts"] = listed(quantity.parts) if quantity else None
     return row
 
 

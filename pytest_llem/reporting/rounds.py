@@ -26,6 +26,7 @@ class RoundLine:
 
     Attributes:
         due, started_at, ended_at: UTC; None while it runs.
+        ran_s: that its sessions took.
         completed, asked: experiments; None asked: it never got as far as to know.
         failed: experiments that were tried and never completed.
         outcome: in words.
@@ -36,6 +37,7 @@ class RoundLine:
     due: datetime
     started_at: datetime
     ended_at: datetime | None
+    ran_s: float
     completed: int
     failed: int
     asked: int | None
@@ -54,7 +56,7 @@ def rounds_table(rounds: Sequence[RoundLine]) -> list[str]:
 
 
 def _cells(one: RoundLine) -> tuple[str, ...]:
-    took = "" if one.ended_at is None else duration((one.ended_at - one.started_at).total_seconds())
+    took = "" if one.ended_at is None else duration(one.ran_s)
     counts = f"{one.completed} of {one.asked}" if one.asked is not None else "none"
     failed = f", {one.failed} failed" if one.failed else ""
     started = f"{one.started_at.astimezone():%a %Y-%m-%d %H:%M:%S %Z}"

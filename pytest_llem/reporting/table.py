@@ -96,11 +96,12 @@ def _about_bootstrap(rows: Sequence[RowSummary], metric: str) -> str:
 
 
 def _notes(rows: Sequence[RowSummary], columns: Sequence[_Column]) -> Iterator[str]:
-    """Yield each reason for a missing value, and each remark on a value or a row, once."""
+    """Yield each reason for a missing value, each remark on a value or a row, and each set of sources, once."""
     about: dict[str, list[str]] = {}
-    for row in rows:
-        for remark in _remarks(row, columns):
-            about.setdefault(remark, []).append(row.label)
+    for say in (_remarks, _sources):
+        for row in rows:
+            for remark in say(row, columns):
+                about.setdefault(remark, []).append(row.label)
     for remark, labels in about.items():
         yield remark if len(labels) == len(rows) else f"{remark} ({shortened(labels)})"
 
@@ -114,6 +115,19 @@ def _remarks(row: RowSummary, columns: Sequence[_Column]) -> Iterator[str]:
             yield f"{column.title} n/a: {metric.note or 'no completed cycle has a value'}"
         elif metric.note:
             yield f"{column.title}: {metric.note}"
+
+
+def _sources(row: RowSummary, columns: Sequence[_Column]) -> Iterator[str]:
+    """Yield `sources: energy nvml_counter (gpu + cpu); throughput, e2e latency clock`, of what has a value."""
+    titles: dict[str, list[str]] = {}
+    for column in columns:
+        metric = row.metrics[column.metric]
+        if metric.center is not None:
+            parts = f" ({' + '.join(metric.parts)})" if metric.parts else ""
+            titles.setdefault(f"{metric.source}{parts}", []).append(column.title)
+    found = [f"{', '.join(named)} {source}" for source, named in titles.items()]
+    if found:
+        yield f"sources: {'; '.join(found)}"
 
 
 def _wrapped(paragraphs: Sequence[str], width: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from pytest_llem.campaign.grid import Expansion
+from pytest_llem.campaign.grid import Expansion, at_most
 from pytest_llem.campaign.rules import Verdict
 from pytest_llem.records import Result
 from pytest_llem.reporting.digits import at_least, duration
@@ -27,6 +27,7 @@ __all__ = [
     "progress",
     "resuming",
     "time_left_s",
+    "unjudged",
     "validation",
 ]
 
@@ -55,9 +56,16 @@ def validation(expansion: Expansion, *, cycles: int, least_s: float) -> list[str
     meanings: tuple[tuple[Verdict, str], ...] = (("filtered", "filtered"), ("warned", "valid but warned"))
     for verdict, meaning in meanings:
         for reason, count in reasons[verdict].most_common():
-            figures = f"; at most {expansion.figures[reason]}" if reason in expansion.figures else ""
-            lines.append(f"  {meaning} {count}: {reason}{figures}")
+            lines.append(f"  {meaning} {count}: {reason}{at_most(expansion.figures, reason)}")
     return [*lines, *_merged(expansion)]
+
+
+def unjudged(expansion: Expansion) -> list[str]:
+    """Return what is not judged for want of a GPU, for one who validates a campaign of another machine."""
+    return [
+        f"note: not to be judged from here: {reason}; at most {figures} are needed"
+        for reason, figures in expansion.unjudged.items()
+    ]
 
 
 def _merged(expansion: Expansion) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -40,13 +41,23 @@ class Attempt:
         experiment: what is attempted.
         campaign: the campaign's name.
         executor: name of the executor.
+        note: is told what a reader of the session should know beside the result.
     """
 
-    def __init__(self, run: Run, experiment: Experiment, *, campaign: str, executor: str) -> None:
+    def __init__(
+        self,
+        run: Run,
+        experiment: Experiment,
+        *,
+        campaign: str,
+        executor: str,
+        note: Callable[[str], None],
+    ) -> None:
         self._run = run
         self._experiment = experiment
         self._campaign = campaign
         self._executor = executor
+        self._note = note
         self._started_at = datetime.now(UTC)
         point = experiment.point
         self._number = run.begin(experiment.id, point.spec_hash, experiment.cycle)
@@ -68,7 +79,7 @@ class Attempt:
         path = self._run.results.path_of(self._experiment.id, self._number)
         traced, problem = None, None
         try:
-            traced = traces.write(path, trace).name if trace else None
+            traced = traces.write(path, trace, self._note).name if trace else None
         except StorageError as error:  # there may still be room for the result, which is worth more
             problem = error
         result = self._result(measurement, failure, found).model_copy(update={"trace": traced})

@@ -28,13 +28,20 @@ class Environments:
         self._results = results
         self._commit = commit
         self._known = self.known()
+        self._unsaved = False
 
     def add(self, environment: Environment) -> str:
-        """Write the environment if it is new, with what only this host knows of it, and return its hash.
+        """Write the environment if it is new and return its hash.
 
         Raises:
             StorageError: the disk refuses.
         """
+        name = self.remember(environment)
+        self.save()
+        return name
+
+    def remember(self, environment: Environment) -> str:
+        """Return the hash of an environment, with what only this host knows of it; `save` writes it."""
         hosted = environment.model_copy(
             update={"hostname": environment.hostname or platform.node(), "git_commit": self._commit}
         )
@@ -42,8 +49,18 @@ class Environments:
         name = environment_hash(written)
         if name not in self._known:
             self._known[name] = written
-            self._results.write_json(ENVIRONMENT_FILE, self._known)
+            self._unsaved = True
         return name
+
+    def save(self) -> None:
+        """Write what is remembered and not on disk.
+
+        Raises:
+            StorageError: the disk refuses.
+        """
+        if self._unsaved:
+            self._results.write_json(ENVIRONMENT_FILE, self._known)
+            self._unsaved = False
 
     def known(self) -> dict[str, dict[str, Any]]:
         """Return the environments by hash as they are on disk, those that other processes wrote too.

@@ -176,7 +176,7 @@ class Runs:
         except ValidationError as error:
             raise DamagedFileError(
                 f"{path} does not describe a run in schema version {RUN_SCHEMA_VERSION}; "
-                "update pytest-llem or start a new run without --lf"
+                "without --lf a new run begins; this one wants the version of pytest-llem that wrote it"
             ) from error
 
     def survey(self, run_id: str) -> Standing:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
 import socket
@@ -60,6 +61,11 @@ class RunInfo(Record):
     executor: str = "local"
     round: SeriesRound | None = None
     session: Session
+
+    @property
+    def points_sha256(self) -> str:
+        """Hash of the configurations, whatever they are called: equal for two runs that measure the same."""
+        return hashlib.sha256(" ".join(sorted(self.points)).encode()).hexdigest()
 
 
 class Difference(NamedTuple):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
-from pytest_llem.state.results import atomic_file, atomic_write
+from pytest_llem.state.results import StorageError, atomic_file, atomic_write
 
 PARQUET, CSV = ".trace.parquet", ".trace.csv.gz"
 
@@ -21,21 +22,30 @@ def can_be_parquet() -> bool:
     return find_spec("pyarrow") is not None
 
 
-def write(result: Path, trace: bytes) -> Path:
-    """Put a trace beside a result's file and return its path.
+def write(result: Path, trace: bytes, note: Callable[[str], None]) -> Path:
+    """Put a trace beside a result's file and return its path; one that does not convert is kept as it came.
 
     Args:
         result: the file of the result, whether it is there or not.
         trace: what the worker answered: the lines of `meters.trace`, gzipped.
+        note: is told of a trace that did not convert.
 
     Raises:
         StorageError: the disk refuses.
     """
-    if not can_be_parquet():
-        path = result.with_suffix(CSV)
-        atomic_write(path, trace)
-        return path
-    path = result.with_suffix(PARQUET)
+    if can_be_parquet():
+        try:
+            return _as_parquet(result.with_suffix(PARQUET), trace)
+        except StorageError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever pyarrow finds in it must not cost the result
+            note(f"{result.parent.name}: the trace is kept as CSV, it does not convert to Parquet: {error}")
+    path = result.with_suffix(CSV)
+    atomic_write(path, trace)
+    return path
+
+
+def _as_parquet(path: Path, trace: bytes) -> Path:
     with gzip.open(io.BytesIO(trace)) as lines, atomic_file(path) as file:
         _write_parquet(lines, file)
     return path

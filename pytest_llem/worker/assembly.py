@@ -1,20 +1,41 @@
-"""From what was served and metered to a measurement: energy, tokens and time of one window."""
+"""From what was served and metered to a measurement: energy, tokens and time of each window."""
 
 from __future__ import annotations
 
 from pytest_llem.meters.choose import times_s
 from pytest_llem.records import Launch, Measurement, Quantity
-from pytest_llem.worker import flops, metrics, tracing
+from pytest_llem.worker import flops, metrics, prefill, tracing
 from pytest_llem.worker.energy import Metered, account
 from pytest_llem.worker.engine_process import Served
 from pytest_llem.worker.protocol import Order
+from pytest_llem.worker.tally import Tally
 
 CACHED_SHARE = 0.01
 """More prompt tokens than this part from a prefix cache, and what was measured is another workload."""
 
 
-def assemble(order: Order, served: Served, launch: Launch, metered: Metered) -> Measurement:
-    """Make the measurement of an order that was served and metered."""
+def assemble(
+    order: Order, served: Served, launch: Launch, metered: Metered, second: Metered | None
+) -> Measurement:
+    """Make the measurement of an order that was served and metered; `second` is the window of the prefill."""
+    found = _of_window(order, served, launch, metered)
+    if served.prefill is None or second is None:
+        return found
+    tally = served.prefill
+    energy = account(second, (tally.begin_s, tally.end_s))
+    whole = prefill.Phase(served.tally, found.energy_j["total"])
+    split = prefill.metrics(whole, prefill.Phase(tally, energy.energy_j["total"]))
+    flags = (*found.flags, *_flags_of_cache(order, tally), *second.window.flags)
+    return found.model_copy(
+        update={
+            "prefill": prefill.report(tally, energy, second),
+            "metrics": metrics.merged(found.metrics, split),
+            "flags": tuple(dict.fromkeys(flags)),
+        }
+    )
+
+
+def _of_window(order: Order, served: Served, launch: Launch, metered: Metered) -> Measurement:
     tally, application = served.tally, served.application
     rests = tally.load is None  # at the edges; under load the work goes on
     energy = account(metered, (tally.begin_s, tally.end_s) if rests else None)
@@ -83,11 +104,13 @@ def _of_build(launch: Launch) -> dict[str, Quantity]:
 
 
 def _flags(order: Order, served: Served) -> tuple[str, ...]:
-    tally = served.tally
-    reused = (tally.cached_tokens or 0) > CACHED_SHARE * tally.prompt_tokens
     flags = {
         "warmup_not_converged": served.warmup is not None and served.warmup.converged is False,
-        "saturated": tally.saturated,
-        "prompts_from_cache": reused and order.configuration.prefix_reuse == "forbid",
+        "saturated": served.tally.saturated,
     }
-    return tuple(name for name, holds in flags.items() if holds)
+    return (*(name for name, holds in flags.items() if holds), *_flags_of_cache(order, served.tally))
+
+
+def _flags_of_cache(order: Order, tally: Tally) -> tuple[str, ...]:
+    reused = (tally.cached_tokens or 0) > CACHED_SHARE * tally.prompt_tokens
+    return ("prompts_from_cache",) if reused and order.configuration.prefix_reuse == "forbid" else ()

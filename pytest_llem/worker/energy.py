@@ -92,4 +92,4 @@ def _peak(metered: Metered) -> Quantity:
         return unavailable(unit, "no trace was taken: timeseries.enabled is false")
     if metered.window.power_peak_w is None:
         return unavailable(unit, "no GPU tells its power here")
-    return Quantity(value=metered.window.power_peak_w, unit=unit, source="nvml_sensor", note="gpu")
+    return Quantity(value=metered.window.power_peak_w, unit=unit, source="nvml_sensor", parts=("gpu",))

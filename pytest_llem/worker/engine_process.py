@@ -3,8 +3,9 @@
 It obeys the server over a pipe. Server to engine: a `Job` (serve an experiment), an `Edge` (the meters have been
 read) or end of file (exit). Engine to server: `Message`s.
 
-The window of a job has two edges. For each the engine says that it is there (`ready`, `closing`), the server reads
-its meters and answers with an `Edge`. Meanwhile an engine that serves batches rests; one under load goes on.
+A window has two edges. For each the engine says that it is there (`ready`, `closing`), the server reads its meters
+and answers with an `Edge`. Meanwhile an engine that serves batches rests; one under load goes on. A job has one
+window, or with `prefill.enabled` two.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -31,7 +32,7 @@ from pytest_llem.worker.load import LoadLoop, arrivals, scheduler_of
 from pytest_llem.worker.protocol import WarmupPolicy
 from pytest_llem.worker.serving import PromptSource, Serving, warm_up
 from pytest_llem.worker.tally import Tally, of_load, of_passes
-from pytest_llem.worker.workload import prompts_sha256
+from pytest_llem.worker.workload import Stream, prompts_sha256
 
 BEAT_S = 1.0
 """Beats more often than this are not sent: they cost time that is measured."""
@@ -77,13 +78,14 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """What came of a job."""
+    """What came of a job; `prefill` is its second window."""
 
     warmup: WarmupReport | None
     tally: Tally
     prompt_sha256: str
     application: Application
     memory_peak_bytes: int | None
+    prefill: Tally | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,28 +174,46 @@ def _serve(engine: Engine, job: Job, port: Port) -> None:
         return
     port.send("phase", "warm-up")
     report = warm_up(serving, job.configuration.warmup, job.warmup)
-    first = prompts.for_pass("window", 0)
-    offline = job.configuration.load.mode == "batch"
-    tally = _serve_passes(engine, serving, job, port) if offline else _serve_load(engine, prompts, job, port)
+    serving.draw_ahead("window", job.window_s, job.window_passes)
+    if job.configuration.load.mode == "batch":
+        tally = _serve_passes("window", engine, serving, job, port)
+    else:
+        tally = _serve_load(engine, prompts, job, port)
     served = Served(
         warmup=report,
         tally=tally,
-        prompt_sha256=prompts_sha256(first),
+        prompt_sha256=prompts_sha256(prompts.for_pass("window", 0)),
         application=prove(engine, job.configuration),
         memory_peak_bytes=engine.memory_peak_bytes(),
     )
+    if job.configuration.prefill.enabled:
+        served = replace(served, prefill=_serve_prefill(engine, prompts, job, port, report))
     port.send("served", served)
 
 
-def _serve_passes(engine: Engine, serving: Serving, job: Job, port: Port) -> Tally:
+def _serve_passes(stream: Stream, engine: Engine, serving: Serving, job: Job, port: Port) -> Tally:
     """Serve whole passes between the edges."""
     port.send("ready")
     port.edge_s()
-    passes = serving.run_window(job.window_s, job.window_passes)
+    passes = serving.run_window(stream, job.window_s, job.window_passes)
     engine.drain()
     port.send("closing")
     port.edge_s()
     return of_passes(passes, engine.batch_limit(job.configuration))
+
+
+def _serve_prefill(
+    engine: Engine, prompts: PromptSource, job: Job, port: Port, warmup: WarmupReport | None
+) -> Tally:
+    """Serve the second window, after one more pass of the warm-up: an engine may compile for the shorter answers."""
+    wanted = job.configuration.model_copy(update={"max_output_tokens": 1})
+    serving = Serving(engine, wanted, prompts, port.beat)
+    if warmup is not None:
+        serving.run_pass("warmup", warmup.passes)
+    serving.draw_ahead("prefill", job.window_s, job.window_passes)
+    tally = _serve_passes("prefill", engine, serving, job, port)
+    prove(engine, wanted)
+    return tally
 
 
 def _serve_load(engine: Engine, prompts: PromptSource, job: Job, port: Port) -> Tally:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 
 from pytest_llem.meters.inventory import Inventory
-from pytest_llem.records import Environment
+from pytest_llem.records import Environment, MachineSettings
 from pytest_llem.worker import machine
 
 
@@ -24,9 +24,9 @@ def snapshot(
 
     In a container the name of the machine is not known, only an id that is another one each time.
     """
-    processors, limits, container = machine.processors(), machine.cgroup_limits(), machine.container()
+    processors, container = machine.processors(), machine.container()
     return Environment(
-        taken_at=datetime.now(UTC),
+        **dict(settings(gpus)),
         hostname=None if container else platform.node(),
         machine=platform.machine(),
         kernel=platform.release(),
@@ -35,21 +35,29 @@ def snapshot(
         cpu=_cpu_name(),
         sockets=processors.sockets,
         cores=psutil.cpu_count(logical=False),
-        logical_cpus=psutil.cpu_count() or 1,
-        smt=processors.smt,
         numa_nodes=processors.numa_nodes,
-        max_cpu_mhz=processors.max_mhz,
-        governor=processors.governor,
-        cpu_limit=limits.cpus,
         memory_bytes=psutil.virtual_memory().total,
-        memory_limit_bytes=limits.memory_bytes,
         driver=gpus.driver,
         cuda_driver=gpus.cuda_driver,
-        devices=gpus.devices,
         python=platform.python_version(),
         packages={name: found for name in packages if (found := _version(name))},
         meters=tuple(meters),
         notes=tuple(notes),
+    )
+
+
+def settings(gpus: Inventory) -> MachineSettings:
+    """Return how this machine is set now, in milliseconds; `gpus` were looked at now too."""
+    processors, limits = machine.processors(), machine.cgroup_limits()
+    return MachineSettings(
+        taken_at=datetime.now(UTC),
+        logical_cpus=psutil.cpu_count() or 1,
+        smt=processors.smt,
+        max_cpu_mhz=processors.max_mhz,
+        governor=processors.governor,
+        cpu_limit=limits.cpus,
+        memory_limit_bytes=limits.memory_bytes,
+        devices=gpus.devices,
     )
 
 

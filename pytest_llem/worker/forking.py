@@ -18,6 +18,8 @@ from multiprocessing.connection import Connection
 from multiprocessing.context import BaseContext
 from typing import Literal, NamedTuple
 
+from pytest_llem.meters.presence import cuda_driver, has_cuda_files
+
 StartMethod = Literal["forkserver", "spawn"]
 
 CUDA_SUCCESS, CUDA_ERROR_NOT_INITIALIZED = 0, 3
@@ -39,20 +41,13 @@ class Choice(NamedTuple):
     context: BaseContext
 
 
-def _driver() -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL("libcuda.so.1")
-    except OSError:
-        return None
-
-
 def _cuda_initialised() -> bool:
-    driver = _driver()
+    driver = cuda_driver()
     return driver is not None and driver.cuDeviceGetCount(ctypes.byref(ctypes.c_int())) == CUDA_SUCCESS
 
 
 def _observe() -> ParentState:
-    return ParentState(len(os.listdir("/proc/self/task")), _cuda_initialised())  # noqa: PTH208 - as below
+    return ParentState(len(os.listdir("/proc/self/task")), _cuda_initialised())  # noqa: PTH208 - no pathlib here
 
 
 STATE = _observe()
@@ -60,7 +55,7 @@ STATE = _observe()
 
 def _trial(report: Connection) -> None:
     """Run in a forked child: say what the parent was like, and whether the driver comes up here."""
-    driver = _driver()
+    driver = cuda_driver()
     report.send((STATE, None if driver is None else int(driver.cuInit(0))))
     report.close()
 
@@ -103,10 +98,6 @@ def _verdict(receiver: Connection, timeout_s: float) -> str | None:
         return f"the preloaded parent has {state.threads} threads"
     if state.cuda_initialised:
         return "an import initialised the CUDA driver in the parent"
-    if cuda not in (None, CUDA_SUCCESS) and _devices_present():
+    if cuda not in (None, CUDA_SUCCESS) and has_cuda_files():
         return f"CUDA does not come up in a forked child (error {cuda})"
     return None
-
-
-def _devices_present() -> bool:
-    return os.path.exists("/dev/nvidia0")  # noqa: PTH110 - one stat, no pathlib in the preloaded parent

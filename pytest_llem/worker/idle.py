@@ -2,25 +2,24 @@
 
 A CUDA context alone adds 26-66 W to a GPU's idle power, loaded weights less than 0.5 W (arXiv 2605.23918). So there are
 two idle powers, each measured once and then believed for `baseline.cache_ttl_sec`: the bare one once a machine,
-the loaded one once a backend.
+the loaded one once a backend. A bare one that is too old is measured anew before the next launch; until then none
+is known.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from pathlib import Path
 
 from pytest_llem.meters.choose import Meters
 from pytest_llem.records import Baseline, Idle, IdleKind
+from pytest_llem.worker.machine import boot_id
 
 SETTLING_S = 10.0
 """A device needs some seconds to fall back to its idle clocks."""
 
 SETTLING_SHARE = 1 / 3
 """A measurement that is asked to be shorter than 30 s settles for so much of its time only."""
-
-BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 PHASES: dict[IdleKind, str] = {"bare": "bare idle", "loaded": "loaded idle"}
 
@@ -34,7 +33,8 @@ class IdlePowers:
     Args:
         meters: that measure them; without an instrument among them nothing is waited for.
         wanted: the experiment's `baseline`.
-        known: measured before, here or elsewhere; those of other machines and other devices are left out.
+        known: measured before, here or elsewhere; those of other machines and other devices are left out, and
+            those that are too old when the experiment begins.
         on_phase: is told what goes on.
 
     Attributes:
@@ -50,7 +50,9 @@ class IdlePowers:
         self._domains = meters.domains()
         self._boot = boot_id()
         ours = [idle for idle in known if idle.boot == self._boot and idle.power_w.keys() == self._domains]
-        self._known = {idle.kind: idle for idle in sorted(ours, key=lambda idle: idle.measured_at)}
+        latest = {idle.kind: idle for idle in sorted(ours, key=lambda idle: idle.measured_at)}
+        self._known = {kind: idle for kind, idle in latest.items() if _age_s(idle) <= wanted.cache_ttl_sec}
+        self._expired = latest.keys() - self._known.keys()
         self.measured: list[Idle] = []
 
     @property
@@ -59,13 +61,13 @@ class IdlePowers:
         return dict(self._known) if self._wanted.enabled else {}
 
     def ensure(self, kind: IdleKind, wait: Callable[[float], object]) -> None:
-        """Measure an idle power that is wanted and is not known, or no longer believed.
+        """Measure an idle power that is wanted and is not known.
 
         Args:
             kind: which; the machine must be in that state.
             wait: lets time pass, and may raise to end it early.
         """
-        if not self._wanted.enabled or not self._meters.have_instruments or self._is_fresh(kind):
+        if not self._wanted.enabled or not self._meters.have_instruments or kind in self._known:
             return
         duration_s = self._wanted.duration_sec
         self._pass(kind, min(SETTLING_S, SETTLING_SHARE * duration_s), wait)
@@ -74,11 +76,6 @@ class IdlePowers:
         found = Idle(kind=kind, measured_at=at, seconds=duration_s, power_w=power_w, boot=self._boot)
         self._known[kind] = found
         self.measured.append(found)
-
-    def _is_fresh(self, kind: IdleKind) -> bool:
-        known = self._known.get(kind)
-        age_s = (datetime.now(UTC) - known.measured_at).total_seconds() if known else 0.0
-        return known is not None and age_s <= self._wanted.cache_ttl_sec
 
     def _pass(self, kind: IdleKind, seconds: float, wait: Callable[[float], object]) -> None:
         while seconds > 0:
@@ -92,12 +89,11 @@ class IdlePowers:
             return "the idle power was not measured: baseline.enabled is false"
         if not self._meters.have_instruments:
             return "the idle power is not known: no instrument measures energy here"
+        if kind in self._expired:
+            ttl = f"baseline.cache_ttl_sec: {self._wanted.cache_ttl_sec:g}"
+            return f"the power of {PHASES[kind]} is too old ({ttl}), and measured anew before the next launch"
         return f"the power of {PHASES[kind]} was not measured"
 
 
-def boot_id() -> str:
-    """Return what tells this boot of this machine from all others; it is the same inside containers."""
-    try:
-        return BOOT_ID.read_text(encoding="ascii").strip()
-    except OSError:
-        return "unknown"
+def _age_s(idle: Idle) -> float:
+    return (datetime.now(UTC) - idle.measured_at).total_seconds()

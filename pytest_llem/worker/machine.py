@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 SYS = Path("/sys")
 CGROUP_MEMBERSHIP = Path("/proc/self/cgroup")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 NO_LIMIT_BYTES = 1 << 60
 """Version 1 of cgroups has no word for "no limit": it shows the largest whole number of pages."""
@@ -54,6 +55,11 @@ def processors(sys: Path = SYS) -> Processors:
         governor=", ".join(sorted(governors)) or None,
         smt=None if smt is None else smt == "1",
     )
+
+
+def boot_id() -> str:
+    """Return what tells this boot of this machine from all others; it is the same inside containers."""
+    return _text(BOOT_ID) or "unknown"
 
 
 def container(root: Path = Path("/"), variables: Mapping[str, str] = os.environ) -> str | None:

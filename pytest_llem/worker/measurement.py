@@ -156,9 +156,9 @@ class Bench:
             return Answer()
         wanted = order.configuration.timeseries
         with tracing(self._metered, wanted, self._folder) as trace:
-            served, metered = self._window(order, launch, idle, trace, asker)
+            served, windows = self._windows(order, launch, idle, trace, asker)
             return Answer(
-                measurement=assemble(order, served, loaded, metered),
+                measurement=assemble(order, served, loaded, windows["window"], windows.get("prefill")),
                 trace=compressed(trace) if trace and wanted.save else None,
             )
 
@@ -218,21 +218,30 @@ class Bench:
         first, second, both = (self._metered.between(*pair)["total"] for pair in pairs)
         return first, second, both
 
-    def _window(
+    def _windows(
         self, order: Order, launch: EngineLaunch, idle: IdlePowers, trace: Trace | None, asker: Asker
-    ) -> tuple[Served, Metered]:
-        """Wait for the end of the warm-up, have the window served, and read the meters around it."""
+    ) -> tuple[Served, dict[str, Metered]]:
+        """Have the windows served that an order asks for, and read the meters around each."""
         patience = _patience(order)
-        launch.expect("ready", patience, asker.client, asker.on_phase)
-        asker.on_phase("window")
-        begin = self._edge(launch)
-        launch.expect("closing", patience, asker.client)
-        end = self._edge(launch)
+        names = ("window", "prefill") if order.configuration.prefill.enabled else ("window",)
+        edges = {name: self._edges(name, launch, patience, asker) for name in names}
         served: Served = launch.expect("served", patience, asker.client).body
         if trace:
             trace.stop()
-        window = judge(self._metered, begin, end, trace)
-        return served, Metered(begin, end, window, traced=trace is not None, idle=idle)
+        return served, {
+            name: Metered(*pair, judge(self._metered, *pair, trace), traced=trace is not None, idle=idle)
+            for name, pair in edges.items()
+        }
+
+    def _edges(
+        self, name: str, launch: EngineLaunch, patience: Patience, asker: Asker
+    ) -> tuple[Readings, Readings]:
+        """Wait for the end of the warm-up, have a window served, and return the readings around it."""
+        launch.expect("ready", patience, asker.client, asker.on_phase)
+        asker.on_phase(name)
+        begin = self._edge(launch)
+        launch.expect("closing", patience, asker.client)
+        return begin, self._edge(launch)
 
     def _edge(self, launch: EngineLaunch) -> Readings:
         """Read the meters and tell the engine when that was."""

@@ -6,12 +6,27 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from operator import attrgetter
+from typing import NamedTuple
 
 from pytest_llem.backends.base import Request
 from pytest_llem.records import METRICS, Quantity, Source, unavailable
 from pytest_llem.worker.tally import Tally, started_s
 
 PERCENTILES = (50, 90, 99)
+
+
+class _Span(NamedTuple):
+    """From one time to another, `steps` tokens apart."""
+
+    begin_s: float
+    end_s: float
+    steps: int = 1
+
+    @property
+    def ms(self) -> float:
+        """The time of one step."""
+        return 1e3 * (self.end_s - self.begin_s) / self.steps
+
 
 _WHY_NOT = {"itl_ms": "times of single tokens need streaming: true and answers of two tokens or more"}
 
@@ -40,7 +55,7 @@ def energy(total_j: Quantity, tally: Tally) -> dict[str, Quantity]:
         "energy_per_total_token_j": output + tally.prompt_tokens,
         "energy_per_request_j": output * len(tally.requests) / answers if answers else 0,
     }
-    return {name: _share(total_j, name, divisor) for name, divisor in divisors.items()}
+    return {name: share(total_j, name, divisor) for name, divisor in divisors.items()}
 
 
 def latency(requests: Sequence[Request], *, under_load: bool = False) -> dict[str, Quantity]:
@@ -52,35 +67,37 @@ def latency(requests: Sequence[Request], *, under_load: bool = False) -> dict[st
     sample a request; ITL, from one token to the next of a request, has one a gap.
     """
     begin_s: Callable[[Request], float] = attrgetter("submitted_s") if under_load else started_s
-    samples = {
-        "e2e_latency_ms": [1e3 * (r.completed_s - begin_s(r)) for r in requests],
-        "ttft_ms": [1e3 * (r.first_token_s - begin_s(r)) for r in requests if r.first_token_s is not None],
+    spans = {
+        "e2e_latency_ms": [_Span(begin_s(r), r.completed_s) for r in requests],
+        "ttft_ms": [_Span(begin_s(r), r.first_token_s) for r in requests if r.first_token_s is not None],
         "tpot_ms": [
-            1e3 * (r.completed_s - r.first_token_s) / (r.output_tokens - 1)
+            _Span(r.first_token_s, r.completed_s, r.output_tokens - 1)
             for r in requests
             if r.first_token_s is not None and r.output_tokens > 1
         ],
-        "itl_ms": [1e3 * (b - a) for r in requests if r.token_s is not None for a, b in pairwise(r.token_s)],
+        "itl_ms": [_Span(*edges) for r in requests if r.token_s is not None for edges in pairwise(r.token_s)],
     }
-    return {name: value for kind, values in samples.items() for name, value in _spread(kind, values).items()}
+    return {name: value for kind, found in spans.items() for name, value in _spread(kind, found).items()}
 
 
-def _spread(kind: str, values: Sequence[float]) -> dict[str, Quantity]:
-    if not values:
+def _spread(kind: str, spans: Sequence[_Span]) -> dict[str, Quantity]:
+    """Return mean and percentiles; for these, requests that begin and end together, as in a static batch, are one."""
+    if not spans:
         names = [f"{kind}_mean", *(f"{kind}_p{p}" for p in PERCENTILES)]
         return {name: unavailable("ms", _WHY_NOT.get(kind, "no request has a time for it")) for name in names}
-    spread = {f"{kind}_mean": _known(f"{kind}_mean", statistics.fmean(values), "clock")}
-    ordered = sorted(values)
+    ordered = sorted(span.ms for span in spans)
+    distinct = len({(span.begin_s, span.end_s) for span in spans})
+    spread = {f"{kind}_mean": _known(f"{kind}_mean", statistics.fmean(ordered), "clock")}
     for percent in PERCENTILES:
-        spread[f"{kind}_p{percent}"] = _percentile(f"{kind}_p{percent}", ordered, percent)
+        spread[f"{kind}_p{percent}"] = _percentile(f"{kind}_p{percent}", ordered, percent, distinct)
     return spread
 
 
-def _percentile(name: str, ordered: Sequence[float], percent: int) -> Quantity:
-    """Return the nearest-rank percentile, or why there are too few samples: p99 of 71 is the maximum."""
+def _percentile(name: str, ordered: Sequence[float], percent: int, distinct: int) -> Quantity:
+    """Return the nearest-rank percentile, or why there are too few distinct times: p99 of 71 is the maximum."""
     needed = round(5 / (1 - percent / 100))
-    if len(ordered) < needed:
-        return unavailable("ms", f"{len(ordered)} samples; p{percent} needs {needed}")
+    if distinct < needed:
+        return unavailable("ms", f"{distinct} distinct times; p{percent} needs {needed}")
     rank = -(-len(ordered) * percent // 100)
     return _known(name, ordered[rank - 1], "clock")
 
@@ -89,7 +106,8 @@ def _known(name: str, value: float, source: Source) -> Quantity:
     return Quantity(value=value, unit=METRICS[name].unit, source=source)
 
 
-def _share(total_j: Quantity, name: str, divisor: float) -> Quantity:
+def share(total_j: Quantity, name: str, divisor: float) -> Quantity:
+    """Return a metric that is energy over something, with the energy's source."""
     unit = METRICS[name].unit
     if total_j.value is None or not divisor:
         return unavailable(unit, total_j.note or "nothing to divide by")

@@ -17,13 +17,14 @@ from pytest_llem.records import (
     Environment,
     Failure,
     Idle,
+    MachineSettings,
     Measurement,
     ModelRuns,
     NonNegative,
     Record,
 )
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 """Both sides must speak the same; the hello says which, so that a stale image is named instead of guessed at."""
 
 LOG_LIMIT_BYTES = 1 << 20
@@ -45,7 +46,7 @@ class WarmupPolicy(Record):
 
 
 class Timeouts(Record):
-    """Ends of patience, in seconds: for the load, for warm-up and window together, for silence."""
+    """Ends of patience, in seconds: for the load, for warm-up and windows together, for silence."""
 
     start_s: float
     run_s: float
@@ -64,7 +65,7 @@ class Order(Record):
         devices: UUIDs of the GPUs that the engine sees and whose energy is its own; None: all of the service.
         model_runs: where the model runs, and with it which meters see its energy.
         prompts: the texts of `prompts_file` or of the dataset; None draws synthetic prompts.
-        window_s, window_passes: whole passes until both are reached.
+        window_s, window_passes: of each window, whole passes until both are reached.
         idle: idle powers that are known; the worker takes those that are its own machine's.
         measured: False runs one pass and measures nothing (conditioning).
     """
@@ -166,6 +167,7 @@ class Answer(Record):
     """The last message of an `Order`: a measurement or a failure, and the engine's output.
 
     Attributes:
+        settings: of the machine when the order came; None: it was not taken up.
         idle: idle powers that were measured on the way, for later orders; after a failure too.
         trace: the lines of `meters.trace`, compressed by gzip; None: none was wanted, or there is nothing to sample.
     """
@@ -175,6 +177,7 @@ class Answer(Record):
     type: Literal["answer"] = "answer"
     measurement: Measurement | None = None
     failure: Failure | None = None
+    settings: MachineSettings | None = None
     idle: tuple[Idle, ...] = ()
     trace: bytes | None = None
     log: str = ""

@@ -17,9 +17,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from pytest_llem import __version__
+from pytest_llem.meters import inventory
 from pytest_llem.records import Environment, Failure, Record
+from pytest_llem.worker.environment import settings
 from pytest_llem.worker.forking import Choice
-from pytest_llem.worker.measurement import Bench, OnPhase
+from pytest_llem.worker.measurement import Bench, OnPhase, visible_devices
 from pytest_llem.worker.preparation import prepare
 from pytest_llem.worker.protocol import (
     REQUEST,
@@ -115,11 +117,12 @@ class WorkerServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         )
 
     def carry_out(self, order: Order, client: socket.socket, tell: OnPhase) -> Answer:
-        """Carry out an order unless another one is under way."""
+        """Carry out an order unless another one is under way; the answer says how the machine is set for it."""
         if not self._busy.acquire(blocking=False):
             return Answer(failure=Failure(kind="lost", message="the worker is busy with another experiment"))
         try:
-            return self._bench.carry_out(order, client, tell)
+            found = settings(inventory.take(visible_devices()))
+            return self._bench.carry_out(order, client, tell).model_copy(update={"settings": found})
         finally:
             self._busy.release()
 

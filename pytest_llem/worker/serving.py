@@ -1,15 +1,16 @@
-"""Warm-up and window, engine side: whole passes over prompts, and when to stop.
+"""Warm-up and windows, engine side: whole passes over prompts, and when to stop.
 
-The unit of work is the pass, all `num_input_prompts` once. Warm-up and window draw from disjoint streams, so no
-cache that the warm-up filled can serve the window.
+The unit of work is the pass, all `num_input_prompts` once. Warm-up and windows draw from disjoint streams, so no
+cache that the warm-up filled can serve a window.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import count
+from math import ceil
 
 from pytest_llem.backends.application import prove
 from pytest_llem.backends.base import Engine, PassReport
@@ -20,19 +21,42 @@ from pytest_llem.worker.protocol import WarmupPolicy
 SLICE_S = 10.0
 """A warm-up slice lasts whole passes up to this long, unless `warmup.window_size` counts it in passes."""
 
-Prompts = list[list[int]]
+AHEAD_TOKENS = 10_000_000
+"""What is drawn ahead of a window holds at most so many tokens, 36 bytes each: 100 s of a service that reads 100,000
+tokens/s."""
+
+Prompts = Sequence[Sequence[int]]
 
 
 class PromptSource:
-    """The prompts of each pass: drawn anew for synthetic ones, one fixed list for texts."""
+    """The prompts of each pass: drawn anew for synthetic ones, one fixed list for texts.
+
+    A million tokens take some 50 ms to draw, while the device waits. So a window draws its passes ahead.
+    """
 
     def __init__(self, engine: Engine, configuration: Configuration, texts: tuple[str, ...] | None) -> None:
         self._engine = engine
         self._configuration = configuration
         self._texts = texts
+        self._ahead: dict[tuple[workload.Stream, int], Prompts] = {}
+
+    def draw_ahead(self, stream: workload.Stream, passes: int) -> None:
+        """Keep the prompts of the first passes of a stream, as many as `AHEAD_TOKENS` has room for, and no others.
+
+        They are tuples, because in lists the garbage collector would look at each token, time and again.
+        """
+        wanted = self._configuration
+        room = max(1, AHEAD_TOKENS // (wanted.num_input_prompts * wanted.max_input_tokens))
+        self._ahead = {
+            (stream, number): tuple(map(tuple, self._drawn(stream, number)))
+            for number in range(min(passes, room))
+        }
 
     def for_pass(self, stream: workload.Stream, number: int) -> Prompts:
         """Return the token ids of pass `number` of a stream: the same in every configuration and cycle."""
+        return self._ahead.get((stream, number)) or self._drawn(stream, number)
+
+    def _drawn(self, stream: workload.Stream, number: int) -> Prompts:
         if self._fixed is not None:
             return self._fixed
         wanted = self._configuration
@@ -46,7 +70,7 @@ class PromptSource:
             special_token_ids=self._engine.special_token_ids,
         )
 
-    def one_by_one(self, stream: workload.Stream) -> Iterator[list[int]]:
+    def one_by_one(self, stream: workload.Stream) -> Iterator[Sequence[int]]:
         """Yield the prompts of pass after pass of a stream, without end."""
         for number in count():
             yield from self.for_pass(stream, number)
@@ -56,9 +80,10 @@ class PromptSource:
         wanted = self._configuration
         if self._texts is None:
             return None
-        return workload.fixed(
+        prompts = workload.fixed(
             self._engine.tokenize, self._texts, wanted.num_input_prompts, wanted.max_input_tokens
         )
+        return tuple(map(tuple, prompts))
 
 
 class Serving:
@@ -71,9 +96,10 @@ class Serving:
         self._configuration = configuration
         self._prompts = prompts
         self._beat = beat
+        self._last_pass_s: float | None = None
 
     def run_pass(self, stream: workload.Stream, number: int) -> PassReport:
-        """Serve all prompts of one pass; after the first one the engine proves what it applied.
+        """Serve all prompts of one pass; after the first of the warm-up the engine proves what it applied.
 
         Raises:
             EngineError: for anything that was asked and not applied, with both values.
@@ -82,14 +108,20 @@ class Serving:
         report = self._engine.run_pass(prompts, self._configuration, self._beat)
         if (stream, number) == ("warmup", 0):
             prove(self._engine, self._configuration)
+        self._last_pass_s = _duration_s([report])
         self._beat()
         return report
 
-    def run_window(self, seconds: float, passes: int) -> list[PassReport]:
+    def draw_ahead(self, stream: workload.Stream, seconds: float, passes: int) -> None:
+        """Draw what a window will serve if its passes are as long as the last one; what it lacks it draws itself."""
+        likely = ceil(seconds / max(self._last_pass_s, 1e-9)) if self._last_pass_s is not None else 0
+        self._prompts.draw_ahead(stream, max(passes, likely))
+
+    def run_window(self, stream: workload.Stream, seconds: float, passes: int) -> list[PassReport]:
         """Serve whole passes until both `seconds` and `passes` are reached."""
         reports: list[PassReport] = []
         while len(reports) < passes or _duration_s(reports) < seconds:
-            reports.append(self.run_pass("window", len(reports)))
+            reports.append(self.run_pass(stream, len(reports)))
         return reports
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import shutil
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -41,12 +40,15 @@ def tracing(meters: Meters, wanted: Timeseries, folder: Path) -> Iterator[Trace 
 
 
 def compressed(trace: Trace) -> bytes | None:
-    """Return the lines of a trace that is over, by gzip a tenth as long; None where nothing could be sampled."""
+    """Return the whole lines of a trace that is over, by gzip a tenth as long; None where nothing could be sampled.
+
+    A disk that was full has torn the last one.
+    """
     if next(read(trace.path), None) is None:
         return None
     packed = io.BytesIO()
     with trace.path.open("rb") as lines, gzip.open(packed, "wb") as file:
-        shutil.copyfileobj(lines, file)
+        file.writelines(line for line in lines if line.endswith(b"\n"))
     return packed.getvalue()
 
 

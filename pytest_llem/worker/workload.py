@@ -18,10 +18,10 @@ from typing import Any, Literal
 from pytest_llem.backends.base import EngineError
 from pytest_llem.records import Dataset
 
-Stream = Literal["warmup", "window"]
-"""Warm-up and window draw from disjoint streams, so that no cache that one filled serves the other."""
+Stream = Literal["warmup", "window", "prefill"]
+"""Warm-up and windows draw from disjoint streams, so that no cache that one filled serves the other."""
 
-_STREAM_NUMBERS: MappingProxyType[Stream, int] = MappingProxyType({"warmup": 0, "window": 1})
+_STREAM_NUMBERS: MappingProxyType[Stream, int] = MappingProxyType({"warmup": 0, "window": 1, "prefill": 2})
 
 
 # --- Synthetic prompts ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -147,3 +148,16 @@ def test_what_vllm_does_not_apply_is_refused(found: dict[str, list[Any]], name: 
     applied, refused = found[name]
     assert refused == NOT_HERE[name][2]
     assert isinstance(applied, dict) or applied == NOT_HERE[name][0]
+
+
+GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
+
+
+def test_a_quantised_checkpoint_is_proved_in_the_word_that_was_asked(tmp_path: Path) -> None:
+    """A checkpoint's `gptq` is renamed by vLLM: the result has the word that was asked beside vLLM's own."""
+    (tmp_path / "config.json").write_text(json.dumps(ARCHITECTURE | {"quantization_config": GPTQ}))
+    same, others = ["gptq", "gptq_marlin", "auto_gptq"], ["moe_wna16", "awq"]
+    found = ask("quantizations", model=str(tmp_path), methods=same + others)
+    assert found[:3] == [[method, "auto_gptq"] for method in same]
+    assert found[3] == ["moe_wna16", "moe_wna16"]
+    assert "does not match" in found[4]

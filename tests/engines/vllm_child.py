@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 from vllm import EngineArgs
@@ -26,12 +27,27 @@ def parameters(model: str, cases: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {name: [_applied(model, name, value) for value in values] for name, values in cases.items()}
 
 
+def quantizations(model: str, methods: list[str]) -> list[Any]:
+    """Return what a result would say of each method that is asked for: the method, and vLLM's name for it."""
+    surroundings.prepare()
+    found = [_effective(model, "quantization", method, fp_precision="bfloat16") for method in methods]
+    return [it if isinstance(it, str) else [it["quantization"], it["quantization_method"]] for it in found]
+
+
 def _applied(model: str, name: str, value: Any) -> Any:
-    wanted = Configuration(
-        model_name=model,
-        backend="vllm",
-        fp_precision="float32",
-        parameters={"max_num_seqs": 4} | {name: value},
+    found = _effective(model, name, value, fp_precision="float32")
+    return found if isinstance(found, str) else found[name]
+
+
+def _effective(model: str, name: str, value: Any, fp_precision: str) -> dict[str, Any] | str:
+    """Return what would be applied of a configuration that sets one parameter, or why it is refused."""
+    wanted = Configuration.model_validate(
+        {
+            "model_name": model,
+            "backend": "vllm",
+            "fp_precision": fp_precision,
+            "parameters": {"max_num_seqs": 4, name: value},
+        }
     )
     try:
         with refusals("refused"):
@@ -43,7 +59,7 @@ def _applied(model: str, name: str, value: Any) -> Any:
         verify({name: effective.asked(wanted).get(name, value)}, applied)
     except EngineError as error:
         return str(error)
-    return applied[name]
+    return applied
 
 
 def answers(model: str, prompts: list[list[int]], configurations: list[dict[str, Any]]) -> list[Any]:
@@ -86,5 +102,10 @@ def life(model: str, prompts: list[list[int]], configuration: dict[str, Any]) ->
 
 
 if __name__ == "__main__":
-    questions = {"parameters": parameters, "answers": answers, "life": life}
-    print(json.dumps(questions[sys.argv[1]](**json.load(sys.stdin))))  # type: ignore[operator]
+    questions: dict[str, Callable[..., Any]] = {
+        "parameters": parameters,
+        "quantizations": quantizations,
+        "answers": answers,
+        "life": life,
+    }
+    print(json.dumps(questions[sys.argv[1]](**json.load(sys.stdin))))

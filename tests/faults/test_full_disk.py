@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+
+from standin.build import Gpu, build_nvml, environment, facts
 
 Campaign = Callable[..., Path]
 
@@ -31,18 +33,30 @@ def pytest_llem_result(config, result):
     free = shutil.disk_usage("results").free
     if result.position == 1:
         with open("results/ballast", "wb") as file:
-            file.write(bytes(max(0, free - 4 * 1024)))
+            file.write(bytes(max(0, free - 1024)))
 """
 
 
-def test_a_disk_that_fills_up_loses_nothing(pytester: pytest.Pytester, campaign: Campaign) -> None:
-    """The session ends with 1 and a sentence that says what to do; --lf then measures exactly the rest."""
+ANOTHER_SETTING = """
+import os
+from pathlib import Path
+
+def pytest_llem_result(config, result):
+    if result.position == 1:
+        facts = Path(os.environ["NVML_STANDIN_FACTS"])
+        facts.write_text(facts.read_text().replace("=300000", "=250000"))
+"""
+
+
+def fill_up(pytester: pytest.Pytester, campaign: Campaign, variables: Mapping[str, str]) -> None:
+    """Carry out the script, and see that it went as it should and lost nothing."""
     if shutil.which("unshare") is None:
         pytest.skip("needs unshare (util-linux)")
     campaign(grid="backends: [abacus]\nshared: {batch_size: [1, 2, 4, 5]}\n")
     pytester.makepyfile(ballast=BALLAST)
     command = ["unshare", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh", sys.executable]
-    env = {"PYTHONPATH": f"{pytester.path}:{Path(__file__).parents[1] / 'toy'}", "PATH": "/usr/bin:/bin"}
+    paths = f"{pytester.path}:{Path(__file__).parents[1] / 'toy'}"
+    env = {"PYTHONPATH": paths, "PATH": "/usr/bin:/bin", **variables}
     done = subprocess.run(command, cwd=pytester.path, capture_output=True, text=True, env=env, check=False)
     said = {name: (pytester.path / name).read_text() for name in ("first.txt", "second.txt")}
     assert done.returncode == 0, done.stderr + said["first.txt"]
@@ -53,3 +67,19 @@ def test_a_disk_that_fills_up_loses_nothing(pytester: pytest.Pytester, campaign:
     assert "Resuming: " in said["second.txt"]
     assert (pytester.path / "attempts.txt").read_text().strip() == "8"
     assert (pytester.path / "left.txt").read_text().strip() == "0"
+
+
+def test_a_disk_that_fills_up_loses_nothing(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """The session ends with 1 and a sentence that says what to do; --lf then measures exactly the rest."""
+    fill_up(pytester, campaign, {})
+
+
+def test_a_setting_that_changes_on_a_full_disk_costs_no_result(
+    pytester: pytest.Pytester, campaign: Campaign
+) -> None:
+    """A measured result is stored though there is no room for the environment that it ran in."""
+    folder = pytester.mkdir("gpu")
+    scripted = environment(build_nvml(folder), folder / "script", [Gpu()])
+    told = facts(folder / "facts", {}, {"power_limit_mw": 300_000})
+    pytester.makeconftest(ANOTHER_SETTING)
+    fill_up(pytester, campaign, scripted | told | {"LLEM_SLOTS_DIR": str(folder)})

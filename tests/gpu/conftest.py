@@ -8,9 +8,11 @@ from pytest_llem.executors.gpus import Gpu, installed
 
 
 @pytest.fixture(autouse=True)
-def gpu() -> Gpu:
-    """The first GPU of this machine."""
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Gpu:
+    """The first GPU of this machine; what the tests start works on it too, however CUDA counts."""
     here = installed()
     if not here.gpus:
         pytest.skip("needs an NVIDIA GPU")
-    return here.gpus[0]
+    first = here.gpus[0]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", first.uuid)
+    return first

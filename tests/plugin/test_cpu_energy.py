@@ -78,7 +78,7 @@ def test_counters_that_wrap_give_their_power(tree: Tree, tmp_path: Path, nvml: P
         energy = found["energy_j"][domain]
         assert energy["source"] == "rapl"
         assert energy["value"] == pytest.approx(power_w * found["energy_window_s"], rel=0.05)
-    assert found["energy_j"]["total"]["note"] == "cpu + dram"
+    assert found["energy_j"]["total"]["parts"] == ["cpu", "dram"]
     assert flags_of_meters(found) == set()
     assert session.result["trace"]
 
@@ -89,7 +89,8 @@ def test_a_zone_that_vanishes_leaves_no_number(tree: Tree, tmp_path: Path, nvml:
     session = Session(tmp_path, nvml, [], "window.seconds=2", powercap=tree.root, conftest=WATCH_PHASES)
     energy_j = session.measurement["energy_j"]
     assert energy_j["dram"]["value"] is None
-    assert energy_j["total"]["note"].startswith("cpu; without dram: ")
+    assert energy_j["total"]["parts"] == ["cpu"]
+    assert energy_j["total"]["note"].startswith("without dram: ")
     assert energy_j["total"]["value"] == energy_j["cpu"]["value"]
     assert flags_of_meters(session.measurement) == {"reading_failed"}
 

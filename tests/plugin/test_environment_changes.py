@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,37 @@ def test_another_driver_in_a_later_session_is_named(
     told = summary(pytester.path)
     assert [message for message in told["messages"] if change in message]
     assert len(told["environments"]) == 2
+
+
+SET_BY_THE_OPERATOR = """
+import os
+from pathlib import Path
+
+def pytest_llem_result(result):
+    if result.cycle == 1:
+        facts = Path(os.environ["NVML_STANDIN_FACTS"])
+        facts.write_text(facts.read_text().replace("=300000", "=250000"))
+"""
+"""A conftest in whose session the power limit becomes 250 W after the first cycle."""
+
+
+def test_a_setting_that_changes_within_a_session_is_named(
+    pytester: pytest.Pytester, campaign: Callable[..., Path], machine: Callable[[str, int], None]
+) -> None:
+    """A power limit set while the services run is seen: each result names the environment that it ran in."""
+    campaign(grid=MOOD)
+    pytester.makeconftest(SET_BY_THE_OPERATOR)
+    machine("550.54.14", 300)
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml")
+    change = "GPU power limit 300 -> 250 W (cycle 2 on, "
+    done.stdout.fnmatch_lines([f"*Environment changed within the run: {change}*UTC)*"])
+    environments = json.loads((run_folders(pytester.path)[-1] / "environment.json").read_text())
+    limits_w = [
+        environments[result["environment_hash"]]["devices"][0]["power_limit_w"]
+        for result in results_of(pytester.path)
+    ]
+    assert limits_w == [300, *[250] * (len(limits_w) - 1)]
+    assert len(limits_w) > 1
 
 
 def test_an_environment_is_the_same_in_the_next_session(

@@ -76,6 +76,19 @@ def test_an_idle_power_is_measured_once_while_it_is_believed(
         assert {idle["seconds"] for idle in found} == {0.3}
 
 
+def test_a_bare_idle_power_that_is_too_old_counts_no_more(tmp_path: Path, nvml: Path) -> None:
+    """While a launch goes on the machine is not bare: what it drew then is not known any more, and that is said."""
+    settings = (*WITH_IDLE, "execution.cycles=2", "execution.recycle_cycles=0")
+    session = Session(tmp_path, nvml, [RISING], *settings, "defaults.baseline.cache_ttl_sec=0")
+    first, second = (result["measurement"] for result in session.results)
+    assert first["launch"]["id"] == second["launch"]["id"]
+    assert (first["idle"].keys(), second["idle"].keys()) == ({"bare", "loaded"}, {"loaded"})
+    above = second["metrics"]["energy_above_bare_idle_j"]
+    assert above["value"] is None
+    assert "too old (baseline.cache_ttl_sec: 0)" in above["note"]
+    assert second["metrics"]["energy_above_loaded_idle_j"]["value"] is not None
+
+
 def test_a_continued_run_believes_what_it_measured(tmp_path: Path, nvml: Path) -> None:
     """`--lf` measures no idle power again, neither bare nor loaded."""
     first = Session(tmp_path, nvml, [RISING], *WITH_IDLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import truediv
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from runs import flags_of_meters, rows
 from scripted import Session
 from standin.build import Gpu, uuid
 from standin.curves import flat
-from standin.gpus import DOMAINS, SOUND, of_all_kinds
+from standin.gpus import DOMAINS, SOUND, of_all_kinds, unaligned_share
 
 HAPPENS_S = 8.0
 """When a device is lost or reset, in seconds of the script: some seconds into a long window."""
@@ -44,6 +45,12 @@ def test_a_counter_gives_the_energy_of_the_curve(long: Session, short: Session, 
         energy = session.measurement["energy_j"][domain]
         assert energy["source"] == "nvml_counter"
         assert_within(energy, session.truth_j(SOUND[name], domain), share)
+
+
+def test_energy_runs_from_tick_to_tick(long: Session, short: Session) -> None:
+    """Counters are read just after they ticked: what is left of the error is less than half of a tick's energy."""
+    for session in (long, short):
+        assert unaligned_share(session.measurement) < 0.5
 
 
 def test_a_gpu_without_a_counter_is_measured_by_its_power(long: Session) -> None:
@@ -88,11 +95,13 @@ def test_a_counter_that_lies_is_found_out(long: Session) -> None:
 def test_a_total_is_the_sum_over_devices(short: Session) -> None:
     """Total energy and mean power are those of all devices together, and the peak is the highest sum of powers."""
     found = short.measurement
-    energies = [found["energy_j"][f"gpu:{uuid(index)}"]["value"] for index in range(len(SOUND))]
+    domains = [DOMAINS[name] for name in SOUND]
+    energies = [found["energy_j"][domain]["value"] for domain in domains]
+    lasts_s = [end_s - begin_s for begin_s, end_s in map(found["energy_edges_s"].get, domains)]
     assert found["energy_j"]["total"]["value"] == pytest.approx(sum(energies))
     mean = found["metrics"]["power_mean_w"]
     assert mean["source"] == "nvml_counter"
-    assert mean["value"] == pytest.approx(sum(energies) / found["energy_window_s"], rel=0.05)
+    assert mean["value"] == pytest.approx(sum(map(truediv, energies, lasts_s)))
     peak = found["metrics"]["power_peak_w"]
     assert peak["source"] == "nvml_sensor"
     assert mean["value"] < peak["value"] <= sum(max(w for _, w in gpu.power_w) for gpu in SOUND.values())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import gzip
+import re
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ from typing import Any
 import pytest
 from pyarrow import parquet
 
-from scripted import Session
+from scripted import TOY, Session
 from standin.build import Gpu, uuid
 from standin.curves import step
 
@@ -24,6 +26,14 @@ WARMING = Gpu(
     throttle_reasons=((0.0, 0.0), (0.5, 0x20)),
 )
 """Each second: 100 W, then 300 W and throttled, and from 40 to 49 degrees."""
+
+FULL_DISK = f"""#!{sys.executable}
+import os, resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
+os.environ["PYTHONPATH"] += os.pathsep + {str(TOY)!r}
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+"""An interpreter whose files end after 1500 bytes, in the middle of a line of the trace."""
 
 WITHOUT_PYARROW = """
 import sys
@@ -78,8 +88,18 @@ def test_a_result_keeps_what_the_trace_says(traced: Session) -> None:
     assert 46 <= device["temperature_max_c"] <= 49
     assert device["throttle_share"] == pytest.approx(0.5, abs=0.15)
     assert device["throttle_reasons"] == ["sw_thermal"]
+    assert "throttled" in traced.measurement["flags"]
     assert (device["sm_clock_mean_mhz"], device["memory_clock_mean_mhz"]) == (1500, 2600)
     assert device["counter_integral_ratio"] == pytest.approx(1, rel=0.15)
+
+
+def test_throttling_is_told_on_the_terminal(traced: Session) -> None:
+    """Below the table stand the configurations that were throttled, and for how long at worst."""
+    said = " ".join(traced.done.stdout.split())
+    assert "! throttled: abacus 1 of 1" in said
+    assert re.search(
+        r"! throttling: .* in 1 of 1 experiments, at worst for \d\d % of the window \(abacus in", said
+    )
 
 
 @pytest.mark.key("defaults.timeseries.sample_interval_ms")
@@ -131,3 +151,16 @@ def test_without_pyarrow_a_trace_is_csv(tmp_path: Path, nvml: Path) -> None:
             samples = list(csv.DictReader(file))
         assert {sample["domain"] for sample in samples} == {DOMAIN}
         assert {float(sample["instant_power_w"]) for sample in samples} <= {100, 300}
+
+
+def test_a_torn_trace_costs_no_result(tmp_path: Path, nvml: Path) -> None:
+    """Where the worker's disk is full, the result is stored with a flag, and its trace ends at its last whole line."""
+    python = tmp_path / "python"
+    python.write_text(FULL_DISK)
+    python.chmod(0o755)
+    settings = ("services.abacus.python=./python", "window.seconds=2")
+    session = Session(tmp_path, nvml, [WARMING], *settings)
+    assert "trace_incomplete" in session.measurement["flags"]
+    assert session.result["status"] == "completed"
+    assert file_of(session).suffix == ".parquet"
+    assert {sample["instant_power_w"] for sample in samples_of(session)} <= {100.0, 300.0}

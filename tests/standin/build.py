@@ -110,13 +110,20 @@ def uuid(index: int) -> str:
 
 def build_nvml(folder: Path) -> Path:
     """Compile `libnvidia-ml.so.1` into `folder`, for `LD_LIBRARY_PATH`; without a compiler the test is skipped."""
+    return _build(folder, "nvml.c", "libnvidia-ml.so.1")
+
+
+def build_cuda(folder: Path) -> Path:
+    """Compile `libcuda.so.1` likewise."""
+    return _build(folder, "cuda.c", "libcuda.so.1")
+
+
+def _build(folder: Path, source: str, library: str) -> Path:
     if shutil.which("cc") is None:
-        pytest.skip("the stand-in for NVML needs a C compiler")
-    library = folder / "libnvidia-ml.so.1"
-    source = Path(__file__).with_name("nvml.c")
-    subprocess.run(
-        ["cc", "-std=gnu11", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source, "-lm"], check=True
-    )
+        pytest.skip(f"the stand-in for {library} needs a C compiler")
+    path = Path(__file__).with_name(source)
+    options = ["-std=gnu11", "-Wall", "-Werror", "-shared", "-fPIC"]
+    subprocess.run(["cc", *options, "-o", folder / library, path, "-lm"], check=True)
     return folder
 
 

@@ -22,7 +22,7 @@ class Behaviour:
         key: that a request must bring; None: none.
         status: of every completion, instead of an answer.
         words: of the error, with `status`.
-        fault: of a stream: `cut`, `torn`, `error`, `refusal`, `silent`, `uncounted`, `nonsense`.
+        fault: of a stream: `cut`, `torn`, `error`, `echo`, `refusal`, `silent`, `uncounted`, `nonsense`.
         ends_after: tokens after which an answer ends unless the request says `ignore_eos`; None: never.
         cached: prompt tokens that are told to be cached; None: nothing is told.
         extra_prompt_tokens: how many more prompt tokens are counted than there are.
@@ -193,6 +193,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._event({"error": {"message": "a bead fell off"}})
         self._send(b"")
 
+    def echo(self) -> None:
+        self._event({"error": {"message": f"no bead fits\n{self.headers['Authorization']}"}})
+        self._send(b"")
+
     def refuse(self) -> None:
         self._event({"error": {"message": "no such bead", "code": 400}})
         self._send(b"")
@@ -210,6 +214,7 @@ _FAULTS = {
     "cut": _Handler.cut,
     "torn": _Handler.tear,
     "error": _Handler.report,
+    "echo": _Handler.echo,
     "refusal": _Handler.refuse,
     "silent": _Handler.fall_silent,
     "nonsense": _Handler.talk_nonsense,

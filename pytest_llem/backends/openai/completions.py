@@ -45,7 +45,7 @@ class Completions:
         """
         body = self._salt() | self._body | {"prompt": self._form.prompt(ids)}
         sent_s, lines = self._server.complete(body, self._parameters.concurrency)
-        answer = stream.read(lines)
+        answer = stream.read(lines, self._server.quoted)
         self._check(answer, len(ids))
         self.has_served = True
         return Request(

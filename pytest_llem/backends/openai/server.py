@@ -113,6 +113,11 @@ class Server:
                 lines.append(Line(time.monotonic(), text))
         return sent_s, lines
 
+    def quoted(self, words: str | None) -> str:
+        """Return the server's words for a message: in one line, and without the key should the server repeat it."""
+        line = " ".join((words or "").split()) or "it does not say why"
+        return (line.replace(self._key, "(the key)") if self._key else line)[:QUOTED]
+
     @property
     def _root(self) -> str:
         """Where a server has what is not OpenAI's."""
@@ -160,16 +165,11 @@ class Server:
             key = f"the key in {self._key_variable}" if self._key else "a request without a key"
             remedy = "" if self._key else ": set openai.api_key_env to the name of the variable that holds it"
             raise EngineError(f"the server refuses {key} ({status}){remedy}")
-        words = self._words(response.read())
+        body = response.read()
+        words = self.quoted(error_words(_json(body)) or body.decode(errors="replace"))
         if 400 <= status < 500:
             raise EngineError(f"the server refuses the request ({status}): {words}")
         raise EngineFailed(f"the server failed ({status}): {words}")
-
-    def _words(self, body: bytes) -> str:
-        """Return what a server says of an error, without the key should it repeat it."""
-        words = error_words(_json(body)) or body.decode(errors="replace").strip() or "it does not say why"
-        words = " ".join(words.split())
-        return (words.replace(self._key, "(the key)") if self._key else words)[:QUOTED]
 
 
 def error_words(told: Any) -> str | None:

@@ -7,12 +7,15 @@ servers say which tokens a chunk holds (`token_ids`; vLLM with `return_token_ids
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from pytest_llem.backends.base import EngineError, EngineFailed
 from pytest_llem.backends.openai.server import Line, error_words
+
+Quote = Callable[[str | None], str]
+"""Makes of a server's words what a message may say, as `Server.quoted` does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def read(lines: Sequence[Line]) -> Answer:
+def read(lines: Sequence[Line], quoted: Quote) -> Answer:
     """Return the answer that the lines of a stream hold.
 
     Raises:
@@ -69,7 +72,7 @@ def read(lines: Sequence[Line]) -> Answer:
         if data == b"[DONE]":
             is_whole = True
             continue
-        event = _event(data)
+        event = _event(data, quoted)
         usage = event.get("usage") or usage
         choices = event.get("choices")
         chunks += [_chunk(at_s, choice) for choice in choices] if isinstance(choices, list) else []
@@ -84,7 +87,7 @@ class _Counts(NamedTuple):
     cached: int | None
 
 
-def _event(data: bytes) -> dict[str, Any]:
+def _event(data: bytes, quoted: Quote) -> dict[str, Any]:
     try:
         event = json.loads(data)
     except ValueError:
@@ -92,7 +95,7 @@ def _event(data: bytes) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise EngineError("the server's stream is not that of OpenAI's completions")
     if error := event.get("error"):
-        words = error_words(event) or "it does not say why"
+        words = quoted(error_words(event))
         code = _mapping(error).get("code")
         if isinstance(code, int) and 400 <= code < 500:
             raise EngineError(f"the server refuses the request ({code}): {words}")

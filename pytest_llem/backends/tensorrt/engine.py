@@ -137,6 +137,7 @@ class TensorRTEngine:
         self._flow = Flow(llm, self._cached_tokens)
         self._salts = count()
         self._salt = ""
+        self._in_load = False
         self.vocabulary_size = model.vocabulary_size
         self.special_token_ids = model.special_ids
         self._adopt(configuration)
@@ -180,8 +181,15 @@ class TensorRTEngine:
         return self._report([found[id(call)] for call in calls])
 
     def submit(self, prompt: Sequence[int], submitted_s: float, configuration: Configuration) -> None:
-        """Take one request; the next step gives it to the engine."""
+        """Take one request of a load, all of which have one salt; the next step gives it to the engine.
+
+        Raises:
+            EngineError: the prompt does not fit the engine.
+        """
         self._adopt(configuration)
+        if not self._in_load:
+            self._forget_prefixes()
+            self._in_load = True
         self._check_lengths(len(prompt))
         self._flow.submit(self._call(prompt, submitted_s, streaming=True))
 
@@ -192,10 +200,9 @@ class TensorRTEngine:
         return self._report([request for _, request in found])
 
     def cancel(self) -> list[Request]:
-        """Abort every request, and return those that had begun, as far as they got."""
-        begun = self._flow.abort()
-        self._forget_prefixes()
-        return begun
+        """End the load: abort every request, and return those that had begun, as far as they got."""
+        self._in_load = False
+        return self._flow.abort()
 
     def batch_limit(self, configuration: Configuration) -> int | None:
         """Return how many requests are in a batch in flight at most."""

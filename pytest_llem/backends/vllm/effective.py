@@ -16,13 +16,13 @@ from vllm.config import VllmConfig
 
 from pytest_llem.backends.sampling import resolve
 from pytest_llem.backends.vllm import surroundings
-from pytest_llem.backends.vllm.spec import VLLMParameters
+from pytest_llem.backends.vllm.spec import VLLMParameters, quantization_method
 from pytest_llem.records import Configuration
 
 READ_BACK = MappingProxyType(
     {
         "max_model_len": "model_config.max_model_len",
-        "quantization": "model_config.quantization",
+        "quantization_method": "model_config.quantization",
         "enforce_eager": "model_config.enforce_eager",
         "disable_sliding_window": "model_config.disable_sliding_window",
         "seed": "model_config.seed",
@@ -67,6 +67,7 @@ def of_engine(config: VllmConfig, parameters: VLLMParameters) -> dict[str, Any]:
         "engine_core": surroundings.engine_core(),
         "fp_precision": str(config.model_config.dtype).removeprefix("torch."),
         **{name: _plain(attrgetter(path)(config)) for name, path in READ_BACK.items()},
+        "quantization": _quantization(parameters.quantization, config.model_config.quantization),
         "optimization_level": int(config.optimization_level),
         "compilation_config": _counterpart(compilation, config.compilation_config),
         "speculative_config": speculation and _counterpart(speculation, config.speculative_config),
@@ -114,6 +115,16 @@ def asked(configuration: Configuration) -> dict[str, Any]:
     if parameters.kv_cache_memory_bytes is not None:
         demanded.pop("gpu_memory_utilization", None)
     return demanded
+
+
+def _quantization(wanted: str | None, got: str | None) -> str | None:
+    """Return the method by which the weights are read, in the word that it was asked for by.
+
+    vLLM renames it after what computes it: `gptq` becomes `auto_gptq`, on GPUs `awq` becomes `auto_awq`.
+    """
+    if wanted and got and quantization_method(wanted) == quantization_method(got):
+        return wanted
+    return got
 
 
 def _counterpart(wanted: Mapping[str, Any], got: Any) -> dict[str, Any]:

@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from pytest_llem.backends.base import BackendSpec, Parameters
 from pytest_llem.records import Count, NonNegative
+
+QUANTIZATION_ALIASES: Mapping[str, str] = MappingProxyType(
+    {
+        "auto_gptq": "gptq",
+        "gptq_marlin": "gptq",
+        "auto_awq": "awq",
+        "awq_marlin": "awq",
+        "gpt_oss_mxfp4": "mxfp4",
+    }
+)
+"""Names that vLLM has for what computes a method, and the method that the checkpoint was written with."""
+
+
+def quantization_method(name: str) -> str:
+    """Return the method behind one of vLLM's names: `auto_gptq` and `gptq_marlin` both read what `gptq` wrote."""
+    return QUANTIZATION_ALIASES.get(name, name)
 
 
 class VLLMParameters(Parameters):
@@ -71,6 +89,11 @@ class VLLMParameters(Parameters):
     min_p: Annotated[float, Field(ge=0, le=1)] = 0.0
     logprobs: Count | None = None
     logit_bias: dict[int, float] | None = None
+
+    @field_validator("cudagraph_capture_sizes")
+    @classmethod
+    def _as_vllm_keeps_them(cls, sizes: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        return None if sizes is None else tuple(sorted(set(sizes)))
 
 
 SPEC = BackendSpec(

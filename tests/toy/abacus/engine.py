@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import sys
@@ -20,6 +21,8 @@ from pytest_llem.records import Configuration
 time.sleep(float(os.environ.get("ABACUS_IMPORT_S", "0")))
 if os.environ.get("ABACUS_THREAD"):  # as some engines' libraries do
     threading.Thread(target=time.sleep, args=(3600,), daemon=True).start()
+if os.environ.get("ABACUS_CUDA"):  # likewise
+    ctypes.CDLL("libcuda.so.1").cuInit(0)
 
 
 def load(configuration: Configuration, model: str) -> Abacus:
@@ -72,6 +75,17 @@ def _hang() -> None:
 def _orphan() -> None:
     """Kill the server that this engine belongs to; a forkserver may stand between."""
     next(process for process in psutil.Process().parents() if "--socket" in process.cmdline()).kill()
+
+
+def draw_power(seconds: float, phase: str) -> None:
+    """Use energy where there is a powercap tree to count it: `ABACUS_POWER` is "<counter> <prefill W> <decode W>"."""
+    counter, *watts = os.environ.get("ABACUS_POWER", "").split() or [""]
+    if not counter:
+        return
+    power_w = dict(zip(("prefill", "decode"), map(float, watts), strict=True))[phase]
+    used_uj = int(Path(counter).read_text()) + round(1e6 * power_w * seconds)
+    Path(f"{counter}.new").write_text(str(used_uj))
+    Path(f"{counter}.new").replace(counter)
 
 
 MOODS: dict[str, Callable[[], object]] = {
@@ -130,8 +144,10 @@ class Abacus:
         tokens, times = configuration.max_output_tokens, []
         steps = [1] * tokens if configuration.streaming else [1, tokens - 1]
         submitted_s = time.monotonic()
-        for step in steps:
-            time.sleep(step * parameters.token_ms / 1e3)
+        for number, step in enumerate(steps):
+            step_s = step * parameters.token_ms / 1e3
+            time.sleep(step_s)
+            draw_power(step_s, "decode" if number else "prefill")
             times.append(time.monotonic())
         told = times if configuration.streaming else None
         return [Request(submitted_s, times[0], times[-1], len(p), tokens, token_s=told) for p in prompts]

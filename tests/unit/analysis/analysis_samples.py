@@ -38,12 +38,14 @@ def observation(
     flags: tuple[str, ...] = (),
     devices: tuple[str, ...] = (),
     sources: Mapping[str, Source] | None = None,
+    parts: Mapping[str, tuple[str, ...]] | None = None,
+    throttle_share: float | None = None,
     backend: str = "pytorch",
     environment: str | None = None,
 ) -> Observation:
     """Return an observation whose throughput is `value`, or whose metrics are; each cycle takes 100 s."""
     metrics = {THROUGHPUT: value} if isinstance(value, float | int) else value or {}
-    named = sources or {}
+    named, summed = sources or {}, parts or {}
     return Observation(
         configuration=configuration,
         label=f"label of {configuration}",
@@ -57,7 +59,9 @@ def observation(
         devices=devices,
         values=array("d", [metrics.get(metric, math.nan) for metric in METRICS]),
         sources=tuple(named.get(m, "clock") if m in metrics else "unavailable" for m in METRICS),
+        parts=tuple(summed.get(m, ()) for m in METRICS),
         reasons=tuple(None if m in metrics else f"no {m} here" for m in METRICS),
+        throttle_share=throttle_share,
         backend=backend,
         environment=environment,
     )

@@ -152,3 +152,9 @@ def test_few_good_campaigns_fail() -> None:
         )
         failures += any(verdict.failed for row in summary.rows for verdict in row.budgets)
     assert failures < 0.12 * 60
+
+
+def test_a_value_beside_its_limit_can_be_told_from_it() -> None:
+    """Large numbers are written out, and near ones with as many digits as it takes."""
+    (verdict,) = verdicts(cycles([39380.04]), THROUGHPUT, Budget(min=39380.1))
+    assert verdict.message.startswith("over budget: output_tokens_per_second 39380 < min 39380.1 token/s")

@@ -171,6 +171,31 @@ def test_energy_is_diagnosed_if_it_was_measured(source: Source, diagnosed: bool)
     assert metrics == ({THROUGHPUT, ENERGY} if diagnosed else {THROUGHPUT})
 
 
+@pytest.mark.parametrize(
+    ("shares", "flagged", "text"),
+    [
+        ((0.0, 0.004), False, "in 0 of 2 experiments"),
+        ((0.02, 0.3), True, "in 2 of 2 experiments, at worst for 30 % of the window (label of a in cycle 2)"),
+    ],
+)
+def test_throttling_is_counted_and_its_worst_is_named(
+    shares: Sequence[float], flagged: bool, text: str
+) -> None:
+    """Throttled experiments are counted from the first cycle on, and that with the largest share is named."""
+    observations = [
+        observation(100.0, cycle=cycle, throttle_share=share, flags=("throttled",) if share > 0.01 else ())
+        for cycle, share in enumerate(shares, 1)
+    ]
+    found = named(observations, "throttling")
+    assert (found.flagged, found.value) == (flagged, 2 * flagged)
+    assert found.text == f"throttling: heat or the power brake slowed a GPU down {text}"
+
+
+def test_nothing_is_said_of_throttling_that_no_gpu_tells() -> None:
+    """Without a trace of a GPU there is no line on throttling."""
+    assert diagnose([observation(100.0)], level=0.95) == ()
+
+
 @pytest.mark.parametrize("configurations", [1, 8])
 def test_few_steady_campaigns_are_flagged(configurations: int) -> None:
     """On independent noise of 5 % each diagnostic is flagged in about 5 % of campaigns, never in 12 %."""

@@ -13,7 +13,16 @@ from hypothesis import strategies as st
 from factories import BEGIN, GPU, measurement, result
 from pytest_llem.analysis.expenses import Book, Expenses, bill, together
 from pytest_llem.campaign.schema import Cost
-from pytest_llem.records import Idle, IdleKind, Launch, Quantity, Result, Source, unavailable
+from pytest_llem.records import (
+    Idle,
+    IdleKind,
+    Launch,
+    PrefillReport,
+    Quantity,
+    Result,
+    Source,
+    unavailable,
+)
 
 LAUNCH = Launch(
     id="launch-1",
@@ -23,7 +32,7 @@ LAUNCH = Launch(
     start_s=2.0,
     load_s=4.0,
     load_energy_j=unavailable("J", "no meter"),
-    cold_start_energy_j=Quantity(value=600.0, unit="J", source="nvml_counter"),
+    cold_start_energy_j=Quantity(value=600.0, unit="J", source="nvml_counter", parts=("gpu",)),
 )
 
 
@@ -92,6 +101,32 @@ def test_all_time_of_an_experiment_has_an_energy() -> None:
     assert found.measured_j == WINDOW_J + START_J
     assert found.energy_j == pytest.approx(WINDOW_J + START_J + WARMUP_J + 10 * 50 + rest_s * 100)
     assert found.unknown_s == 0
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_window_of_the_prefill_is_no_idle_time(known: bool) -> None:
+    """What it took is measured with its edges; where it has no energy, its time is of unknown energy."""
+    second = PrefillReport(
+        window_s=10,
+        energy_window_s=11,
+        passes=1,
+        requests=1,
+        prompt_tokens=9,
+        cached_tokens=0,
+        padding_tokens=0,
+        output_tokens=1,
+        energy_edges_s={},
+        energy_j={
+            "total": Quantity(value=800, unit="J", source="nvml_counter") if known else unavailable("J", "")
+        },
+        edge_idle_j={"total": Quantity(value=70, unit="J", source="nvml_counter")},
+    )
+    without = book_of(experiment()).so_far()
+    found = book_of(experiment(found={"prefill": second})).so_far()
+    assert found.measured_j - without.measured_j == (870 if known else 0)
+    assert found.unknown_s == (0 if known else 11)
+    added_j = (found.energy_j or 0) - (without.energy_j or 0)
+    assert added_j == pytest.approx((870 if known else 0) - 11 * 100)
 
 
 def test_a_warm_experiment_has_no_start() -> None:
@@ -195,6 +230,11 @@ def test_nothing_is_known_before_the_first_result() -> None:
 def test_the_domains_are_those_of_the_totals() -> None:
     """What a total is the sum of is named: here the GPU, while the CPU is not readable."""
     assert list(book_of(experiment()).domains) == ["gpu"]
+
+
+def test_the_domains_are_those_of_starts_too() -> None:
+    """Where no window has energy, but the start of an engine has, the domains of that are named."""
+    assert list(book_of(experiment(found={"energy_source": "unavailable"})).domains) == ["gpu"]
 
 
 @given(st.integers(2, 12), st.integers(0, 2**16))

@@ -9,6 +9,7 @@ from pytest_llem.analysis.observations import PLACE, Observation, newest
 from pytest_llem.records import Quantity, unavailable
 from unit.analysis.analysis_samples import ENERGY, THROUGHPUT, observation, result
 
+SUMMED = Quantity(value=0.5, unit="J/token", source="nvml_counter", parts=("gpu", "cpu"))
 MEASURED = {
     THROUGHPUT: Quantity(value=250.0, unit="token/s", source="clock"),
     ENERGY: unavailable("J/token", "no meter"),
@@ -23,6 +24,13 @@ def test_an_observation_keeps_values_with_their_sources() -> None:
     for metric in (ENERGY, "ttft_ms_p99"):
         assert math.isnan(found.values[PLACE[metric]])
         assert found.sources[PLACE[metric]] == "unavailable"
+
+
+def test_an_observation_keeps_what_a_value_is_the_sum_of() -> None:
+    """The parts of a total lie at its metric's place; a number that is no sum has none."""
+    found = Observation.of(result(MEASURED | {ENERGY: SUMMED}))
+    assert found.parts[PLACE[ENERGY]] == ("gpu", "cpu")
+    assert found.parts[PLACE[THROUGHPUT]] == ()
 
 
 def test_an_observation_keeps_its_place_in_the_run() -> None:
@@ -41,10 +49,11 @@ def test_a_failed_result_has_a_class_and_no_values() -> None:
 
 
 def test_observations_share_their_sources() -> None:
-    """Two observations with equal sources hold one tuple, so that 100,000 of them stay small."""
+    """Two observations with equal sources and parts hold one tuple, so that 100,000 of them stay small."""
     first, second = Observation.of(result(MEASURED)), Observation.of(result(MEASURED))
     assert first is not second
     assert first.sources is second.sources
+    assert first.parts is second.parts
 
 
 def test_the_newest_completed_attempt_stands_for_an_experiment() -> None:

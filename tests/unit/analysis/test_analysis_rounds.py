@@ -81,15 +81,31 @@ def test_different_sources_in_a_round_have_no_mean() -> None:
     ]
     (merged,) = merge(found, 1)
     assert math.isnan(merged.values[PLACE[ENERGY]])
-    assert merged.reasons[PLACE[ENERGY]] == "a round has values from model and rapl"
+    assert merged.reasons[PLACE[ENERGY]] == (
+        "a round has values from model and rapl: different sources have no common mean"
+    )
+
+
+def test_different_parts_in_a_round_have_no_mean() -> None:
+    """Energy with and without the CPU is not averaged; where all cycles have the same parts the round has them."""
+    with_cpu, alone = [
+        observation({ENERGY: 1.0}, cycle=cycle, parts={ENERGY: parts})
+        for cycle, parts in enumerate([("gpu", "cpu"), ("gpu",)], 1)
+    ]
+    (merged,) = merge([with_cpu, alone], 1)
+    assert math.isnan(merged.values[PLACE[ENERGY]])
+    assert "a round has values of gpu and of gpu + cpu" in str(merged.reasons[PLACE[ENERGY]])
+    (merged,) = merge([with_cpu], 1)
+    assert merged.parts[PLACE[ENERGY]] == ("gpu", "cpu")
 
 
 def test_flags_and_devices_are_those_of_all_cycles() -> None:
     """What one cycle carries the round carries, once."""
     found = [
-        observation(1, cycle=1, flags=("hot",), devices=("GPU-1",)),
-        observation(1, cycle=2, flags=("hot", "busy"), devices=("GPU-2",)),
+        observation(1, cycle=1, flags=("hot",), devices=("GPU-1",), throttle_share=0.1),
+        observation(1, cycle=2, flags=("hot", "busy"), devices=("GPU-2",), throttle_share=0.3),
     ]
     (merged,) = merge(found, 1)
     assert merged.flags == ("hot", "busy")
     assert merged.devices == ("GPU-1", "GPU-2")
+    assert merged.throttle_share == 0.3

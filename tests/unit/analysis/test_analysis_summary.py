@@ -144,6 +144,26 @@ def test_modelled_and_measured_are_never_averaged() -> None:
     assert found.note == "values from model and rapl: different sources have no common mean"
 
 
+def test_sums_of_different_parts_are_never_averaged() -> None:
+    """A cycle without the CPU's energy beside cycles with it leaves no mean, and the note names both sums."""
+    observations = [
+        observation({ENERGY: 14.0, THROUGHPUT: 1.0}, cycle=cycle, parts={ENERGY: parts})
+        for cycle, parts in enumerate([("gpu", "cpu"), ("gpu",), ("gpu", "cpu")], 1)
+    ]
+    metrics = only_row(observations).metrics
+    assert (metrics[ENERGY].source, metrics[ENERGY].center, metrics[ENERGY].interval) == ("mixed", None, None)
+    assert metrics[ENERGY].note == (
+        "values of gpu and of gpu + cpu: different parts of the machine have no common mean"
+    )
+    assert metrics[THROUGHPUT].center == 1
+
+
+def test_a_mean_says_what_it_is_the_sum_of() -> None:
+    """A metric of energy keeps the parts that all of its values have."""
+    observations = cycles([{ENERGY: 14.0}] * 3, parts={ENERGY: ("gpu", "cpu")})
+    assert only_row(observations).metrics[ENERGY].parts == ("gpu", "cpu")
+
+
 def test_a_cycle_without_a_value_is_said() -> None:
     """A metric that is null in one of four cycles has n = 3 and a note."""
     found = only_row(cycles([{ENERGY: 0.5}, {ENERGY: 0.6}, {}, {ENERGY: 0.7}])).metrics[ENERGY]
@@ -307,10 +327,58 @@ def test_several_sessions_are_said() -> None:
     assert "Measured in 2 sessions" in said(observations)
 
 
+def test_configurations_of_different_sessions_are_named() -> None:
+    """Where one was measured in one session and one in another, no interval covers what lies between the sessions."""
+    apart = [*cycles([100.0] * 3), *cycles([100.0] * 3, configuration="b", session="tuesday")]
+    assert "label of a in others than label of b: a difference between such configurations" in said(apart)
+    mixed = [*apart, observation(100.0, cycle=4, session="tuesday")]
+    assert "in others than" not in said(mixed)
+
+
+def grouped(*axes: dict[str, Any]) -> str:
+    """Return the messages on configurations with these axes, grouped by `length`."""
+    asked = [Expected(str(place), str(place), of, 3) for place, of in enumerate(axes)]
+    found = [one for each in asked for one in cycles([100.0] * 3, configuration=each.configuration)]
+    return "\n".join(summarise(found, asked, confidence=FEW, group_by=["length"]).messages)
+
+
+def test_groups_of_different_configurations_are_named() -> None:
+    """Where an exclusion takes one batch size from one length only, the lengths differ in batch size too."""
+    uneven = [
+        {"length": "short", "batch": 1},
+        {"length": "short", "batch": 8},
+        {"length": "long", "batch": 1},
+    ]
+    assert "average 1 to 2 configurations, and not the same ones: they differ in batch too" in grouped(
+        *uneven
+    )
+    assert grouped(*uneven, {"length": "long", "batch": 8}) == ""
+
+
+def test_an_axis_of_one_group_alone_makes_it_no_other() -> None:
+    """An axis that the other backend does not have says nothing about the axes that both have."""
+    own = [{"length": "short", "batch": 1, "chunk": chunk} for chunk in (2, 4)]
+    assert grouped(*own, {"length": "long", "batch": 1}) == ""
+
+
 def test_different_gpus_in_one_mean_are_named() -> None:
     """A row whose cycles ran on two boards names their UUIDs."""
     observations = [observation(100.0, cycle=cycle, devices=(f"GPU-{cycle % 2}",)) for cycle in (1, 2, 3)]
     assert "1 of 2 configurations average over different GPUs (GPU-0, GPU-1)" in said(observations)
+
+
+def test_rows_of_different_parts_are_not_to_be_compared() -> None:
+    """Where one row's energy has the CPU in it and another's has not, one message says so and what can be compared."""
+    parts = {"a": ("gpu", "cpu"), "b": ("gpu",)}
+    observations = [
+        one
+        for name, summed in parts.items()
+        for one in cycles([{ENERGY: 1.0}] * 3, configuration=name, parts={ENERGY: summed})
+    ]
+    message = said(observations)
+    assert "the same parts of the machine in all configurations (gpu in 1, gpu + cpu in 1)" in message
+    assert "energy_<domain>_j in results.csv" in message
+    assert "parts of the machine" not in said(observations[:3])
 
 
 def test_an_axis_that_does_not_exist_is_said() -> None:

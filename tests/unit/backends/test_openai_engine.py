@@ -343,6 +343,13 @@ class TestKeys:
         with pytest.raises(EngineError, match=r"\(400\): \(the key\) may not count beads$"):
             served(wanted(server, api_key_env="BEADS_KEY"))
 
+    def test_a_key_in_a_stream(self, server: CompletionsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server that repeats the key within an answer is not quoted with it either."""
+        monkeypatch.setenv("BEADS_KEY", "sk-secret")
+        server.behaviour.fault = "echo"
+        with pytest.raises(EngineFailed, match=r"within a stream: no bead fits Bearer \(the key\)$"):
+            served(wanted(server, api_key_env="BEADS_KEY"))
+
     def test_a_variable_that_is_not_set(self, server: CompletionsServer) -> None:
         """A variable without a key is named."""
         with pytest.raises(EngineError, match="names BEADS_KEY, and that environment variable is not set"):

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from pytest_llem.backends.base import EngineError, EngineFailed
 from pytest_llem.backends.openai.server import Line
-from pytest_llem.backends.openai.stream import read
+from pytest_llem.backends.openai.stream import Answer
+from pytest_llem.backends.openai.stream import read as read_stream
 
 FIELDS = (
     *("choices", "text", "token_ids", "error", "message", "code"),
@@ -30,6 +31,11 @@ def lines(*events: Any, done: bool = True) -> list[Line]:
     if done:
         texts.append(b"data: [DONE]\n")
     return [Line(float(second), text) for second, text in enumerate(texts)]
+
+
+def read(stream: list[Line]) -> Answer:
+    """Return the answer of a stream; a server's words on an error are quoted as they are."""
+    return read_stream(stream, str)
 
 
 def text(words: str, ids: list[int] | None = None) -> dict[str, Any]:

@@ -410,6 +410,17 @@ def test_reused_blocks_are_counted_within_a_pass_only(opened: Open, tmp_path: Pa
     assert salts[0] == salts[1] != salts[2] == salts[3]
 
 
+def test_a_load_finds_nothing_of_the_warm_up(opened: Open) -> None:
+    """Blocks are reused within a load, and neither from the pass before it nor from the load before that."""
+    wanted = configuration(under_load(), enable_block_reuse=True)
+    engine = opened(wanted, enable_block_reuse=True)
+    for _ in range(2):
+        run(engine, wanted, PROMPTS[:1])
+        for _ in range(2):
+            assert [served(engine, PROMPTS[0], wanted).cached_tokens for _ in range(2)] == [0, 32]
+            engine.cancel()
+
+
 def test_prefix_reuse_may_be_allowed(opened: Open, tmp_path: Path) -> None:
     """With prefix_reuse: allow a pass finds the blocks of the one before."""
     wanted = configuration(enable_block_reuse=True).model_copy(update={"prefix_reuse": "allow"})
@@ -428,16 +439,23 @@ def under_load() -> Configuration:
     )
 
 
+def served(engine: TensorRTEngine, prompt: Sequence[int], wanted: Configuration) -> Request:
+    """Return what has become of a request that is the only one under way."""
+    engine.submit(prompt, 1.5, wanted)
+    found: list[Request] = []
+    while not found:
+        found = engine.step(silence).requests
+    (request,) = found
+    return request
+
+
 def test_requests_are_served_one_by_one(opened: Open) -> None:
     """The engine takes requests while it serves others, keeps when they came, and streams them."""
     wanted = under_load()
     engine = opened(wanted, max_batch_size=2)
     assert isinstance(engine, Scheduler)
-    engine.submit(PROMPTS[0], 1.5, wanted)
-    found: list[Request] = []
-    while not found:
-        found = engine.step(silence).requests
-    assert [(r.submitted_s, r.output_tokens, len(r.token_s or ())) for r in found] == [(1.5, 50, 50)]
+    request = served(engine, PROMPTS[0], wanted)
+    assert (request.submitted_s, request.output_tokens, len(request.token_s or ())) == (1.5, 50, 50)
     assert engine.step(silence).requests == []
 
 

@@ -22,6 +22,9 @@ CURVES: dict[str, Callable[[float], Curve]] = {
 }
 TICKS_MS = (20.0, 70.0, 100.0, 200.0)
 
+NOISE = 3 * 90 / 300 / 3**0.5 / 100**0.5
+"""Three standard errors of the mean of 100 readings of the noise, a tenth of a second apart, as a share."""
+
 SENSORS: dict[str, dict[str, Any]] = {
     "instant": {"instant": True},
     "averaged": {"instant": False, "average_s": 1.0},
@@ -121,6 +124,17 @@ def test_an_integral_of_power_is_near_the_truth(measure: Any, name: str, sensor:
     assert errors(shown, gpus) == nothing_off(gpus, 0.02)
     assert shown["energy"]["gpu"]["source"] == "nvml_power_integral"
     assert shown["flags"] == []
+
+
+@pytest.mark.parametrize(
+    ("sensor", "allowed"), [("averaged", 0.02), ("instant", NOISE), ("before ampere", NOISE)]
+)
+def test_an_integral_of_noise_is_as_near_as_its_readings(measure: Any, sensor: str, allowed: float) -> None:
+    """Of power that jumps every 20 ms an average is within 2 % at 10 s, 100 moments within three standard errors."""
+    noisy = CURVES["noise"](10)
+    gpus = [Gpu(noisy, tick_ms=tick_ms, counter=False, **SENSORS[sensor]) for tick_ms in TICKS_MS]
+    shown = measure(INTEGRALS, gpus, 10.0)
+    assert errors(shown, gpus) == nothing_off(gpus, allowed)
 
 
 def test_a_late_burst_raises_the_flag_of_an_average(measure: Any) -> None:

@@ -34,7 +34,7 @@ def test_gpu_cpu_and_total_are_sums_of_what_was_measured(play: Any, tmp_path: Pa
     assert shown["gpu"]["value"] == pytest.approx(sum(devices))
     assert shown["cpu"]["value"] == 7.0
     assert shown["total"]["value"] == pytest.approx(sum(devices) + 7.0)
-    assert (shown["total"]["source"], shown["total"]["note"]) == ("nvml_counter", "gpu + cpu")
+    assert (shown["total"]["source"], shown["total"]["parts"]) == ("nvml_counter", ["gpu", "cpu"])
     assert shown["dram"]["note"] == "no RAPL counter for DRAM on this machine"
     assert [line.split(":")[0] for line in shown["described"]] == ["nvml_counter", "rapl"]
 
@@ -58,10 +58,10 @@ def test_rapl_alone_gives_cpu_and_dram(tmp_path: Path) -> None:
         counter.write_text("2000000")
     energy = meters.between(begin, meters.read())
     meters.close()
-    assert (energy["total"].value, energy["total"].source, energy["total"].note) == (
+    assert (energy["total"].value, energy["total"].source, energy["total"].parts) == (
         4.0,
         "rapl",
-        "cpu + dram",
+        ("cpu", "dram"),
     )
     assert energy["gpu"] == unavailable("J", "no NVIDIA GPU is measured here")
 
@@ -88,6 +88,7 @@ def test_a_part_of_a_time_is_taken_out_if_both_are_known() -> None:
     """What is left of a time has its energy, resolutions added as the worst case; without either there is none."""
     lost = unavailable("J", "GPU is lost")
     assert without(joules(5), joules(3)) == joules(2, resolution=1.0)
+    assert without(total({"cpu": joules(5)}), total({"cpu": joules(3)})).parts == ("cpu",)
     assert without(joules(5), lost) == without(lost, joules(5)) == lost
 
 
@@ -98,17 +99,19 @@ def test_a_gpu_without_a_value_leaves_no_total() -> None:
 
 
 def test_a_missing_follower_is_named() -> None:
-    """A total without the CPU says that the CPU is missing, and why."""
+    """A total without the CPU has the GPU as its one part, and says that the CPU is missing, and why."""
     partly = {"gpu:a": joules(5), "cpu": unavailable("J", "no permission")}
-    assert total(partly) == joules(5).model_copy(update={"note": "gpu; without cpu: no permission"})
+    named = {"parts": ("gpu",), "note": "without cpu: no permission"}
+    assert total(partly) == joules(5).model_copy(update=named)
 
 
 def test_modelled_energy_is_never_added_to_measured_energy() -> None:
     """A modelled CPU beside a measured GPU is left out of the sum."""
     model = Quantity(value=3.0, unit="J", source="model", note="modelled: guess")
     mixed = total({"gpu:a": joules(5), "cpu": model})
-    assert (mixed.value, mixed.note) == (5.0, "gpu; without cpu: modelled: guess")
-    assert total({"cpu": model}).note == "cpu; modelled: guess"
+    assert (mixed.value, mixed.parts) == (5.0, ("gpu",))
+    assert mixed.note == "without cpu: modelled: guess"
+    assert total({"cpu": model}) == model.model_copy(update={"parts": ("cpu",)})
 
 
 energies = st.floats(0.001, 1e9)
@@ -133,7 +136,7 @@ def test_a_sum_is_no_better_than_its_weakest_source() -> None:
     integral = joules(3, "nvml_power_integral").model_copy(update={"note": "no energy counter"})
     mixed = total({"gpu:a": joules(5), "gpu:b": integral})
     assert (mixed.value, mixed.source) == (8.0, "nvml_power_integral")
-    assert mixed.note == "gpu; no energy counter"
+    assert mixed.note == "no energy counter"
 
 
 def test_an_unknown_resolution_is_not_passed_off_as_known() -> None:

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pytest_llem.meters import rapl
+from pytest_llem.meters.base import Clock
 from standin.build import write_zone
 
-Open = Callable[[Path], rapl.RaplMeter]
+Open = Callable[..., rapl.RaplMeter]
 
 
 @pytest.fixture
@@ -36,13 +37,26 @@ def opened() -> Iterator[Open]:
     """Return a function that opens a meter which the test need not close."""
     with ExitStack() as meters:
 
-        def opened(root: Path) -> rapl.RaplMeter:
-            meter = rapl.open_meter(root)
+        def opened(root: Path, clock: Clock = time) -> rapl.RaplMeter:
+            meter = rapl.open_meter(root, clock)
             assert meter is not None
             meters.callback(meter.close)
             return meter
 
         yield opened
+
+
+class Hand:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.at_s = 1000.0
+
+    def monotonic(self) -> float:
+        return self.at_s
+
+    def sleep(self, seconds: float, /) -> None:
+        self.at_s += seconds
 
 
 def advance(root: Path, joules: float) -> None:
@@ -83,14 +97,16 @@ def test_a_processor_without_dram_counter_has_no_dram_domain(opened: Open, tmp_p
 @given(largest_uj=st.integers(10, 2**40), fractions=st.lists(st.floats(0, 1), min_size=1, max_size=20))
 def test_wraps_are_carried_on(largest_uj: int, fractions: list[float]) -> None:
     """However often the counter wraps, the sum is right while it wraps at most once between two readings."""
+    clock = Hand()
     with tempfile.TemporaryDirectory() as folder:
         counter = write_zone(Path(folder) / "intel-rapl:0", "package-0", largest_uj // 2, largest_uj)
-        meter = rapl.open_meter(Path(folder))
+        meter = rapl.open_meter(Path(folder), clock)
         assert meter
         begin_j = meter.read().energy_j["cpu"]
         total_uj = largest_uj // 2
         for fraction in fractions:
             total_uj += round(fraction * largest_uj)
+            clock.sleep(fraction * largest_uj / 1e6 / rapl.MOST_W)
             counter.write_text(str(total_uj % (largest_uj + 1)))
             end_j = meter.read().energy_j["cpu"]
         meter.close()
@@ -110,9 +126,35 @@ def test_the_meter_catches_wraps_by_itself(
         staged.write_text(str(value_uj))
         staged.replace(counter)
         deadline_s = time.monotonic() + 30
-        while meter._zones["cpu"][0]._last_uj != value_uj and time.monotonic() < deadline_s:
+        while _last_uj(meter) != value_uj and time.monotonic() < deadline_s:
             time.sleep(0.001)
     assert meter.between(begin, meter.read())["cpu"].value == pytest.approx(2.0)
+
+
+def _last_uj(meter: rapl.RaplMeter) -> int | None:
+    last = meter._zones["cpu"][0]._last
+    return last.energy_uj if last else None
+
+
+@pytest.mark.parametrize(("before_j", "after_j", "wraps"), [(100_100, 50, False), (262_143, 50, True)])
+def test_a_counter_that_starts_anew_is_no_wrap(
+    opened: Open, tmp_path: Path, before_j: int, after_j: int, wraps: bool
+) -> None:
+    """A fall that no processor could draw the energy of in the time is a reset: no number, flagged as such."""
+    clock = Hand()
+    counter = write_zone(tmp_path / "intel-rapl:0", "package-0", before_j * 10**6)
+    meter = opened(tmp_path, clock)
+    begin = meter.read()
+    clock.sleep(0.2)
+    counter.write_text(str(after_j * 10**6))
+    end = meter.read()
+    energy = meter.between(begin, end)["cpu"]
+    assert energy.value == (pytest.approx(50.3, abs=0.1) if wraps else None)
+    assert ("fell by 100050 J" in str(energy.note)) is not wraps
+    assert meter.flags(begin, end) == (set() if wraps else {"counter_reset"})
+    clock.sleep(0.2)
+    counter.write_text(str((after_j + 20) * 10**6))
+    assert meter.between(end, meter.read())["cpu"].value == 20  # counted again from the reset on
 
 
 def test_a_zone_that_vanishes_is_unavailable_with_the_reason(opened: Open, root: Path) -> None:

@@ -49,7 +49,7 @@ def test_a_window_in_real_time(play: Any, tmp_path: Path) -> None:
         Gpu(((0.0, 350.0),), temperature_c=((0.0, 55.0),), throttle_reasons=((0.0, 32.0),)),
     )
     assert shown["ratios"] == {FIRST: pytest.approx(1, rel=0.05)}
-    assert shown["flags"] == []
+    assert shown["flags"] == ["throttled"]
     device = shown["summaries"][FIRST]
     assert (device["power_mean_w"], device["temperature_max_c"]) == (pytest.approx(350), 55)
     assert (device["throttle_share"], device["throttle_reasons"]) == (pytest.approx(1), ["sw_thermal"])
@@ -61,6 +61,14 @@ def test_a_quiet_window_has_no_flags(judge: Any) -> None:
     assert shown["energy"]["gpu"]["value"] == pytest.approx(2 * 200 * 3, rel=0.05)
     assert shown["flags"] == shown["untraced"] == []
     assert shown["summaries"].keys() == {FIRST, SECOND}
+
+
+@pytest.mark.parametrize(("until_s", "flags"), [(2.5, ["throttled"]), (2.0, [])])
+def test_a_throttled_window_is_flagged(judge: Any, until_s: float, flags: list[str]) -> None:
+    """A GPU of two that heat slows down for a sixth of the window flags it; the time before does not count."""
+    shown = judge(Gpu(), Gpu(throttle_reasons=((0.0, 32.0), (until_s, 0.0))))
+    assert shown["flags"] == flags
+    assert shown["untraced"] == []
 
 
 def test_a_lost_device_takes_the_sum_with_it(judge: Any) -> None:

@@ -165,7 +165,7 @@ def test_the_summary_keeps_failures_and_groups(store: ResultStore) -> None:
 
 
 def test_summary_csv_has_a_row_a_configuration(store: ResultStore) -> None:
-    """Each row has n of N, the interval with method and source, all axes, and where it comes from."""
+    """Each row has n of N, the interval with method, source and parts, all axes, and where it comes from."""
     written(store)
     with (store.folder / "summary.csv").open(newline="") as file:
         first, second = csv.DictReader(file)
@@ -175,6 +175,7 @@ def test_summary_csv_has_a_row_a_configuration(store: ResultStore) -> None:
     assert first["energy_per_output_token_j_method"] == "student"
     assert first["energy_per_output_token_j_df"] == "2"
     assert first["energy_per_output_token_j_source"] == "nvml_counter"
+    assert (first["energy_per_output_token_j_parts"], second["energy_j_parts"]) == ("gpu", "")
     assert (first["axis:dtype"], second["axis:dtype"]) == ("", "float16")
     assert (second["n"], second["energy_per_output_token_j"], second["failures"]) == ("0", "", "oom=1")
     assert (first["seed"], first["git_commit"]) == ("7", "c0ffee")

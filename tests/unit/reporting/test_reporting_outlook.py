@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from pytest_llem.analysis.expenses import Bill, SpendingReport
+from pytest_llem.analysis.expenses import Bill, Expenses, SpendingReport
 from pytest_llem.campaign.forecast import Forecast
+from pytest_llem.campaign.schema import Cost
 from pytest_llem.reporting import outlook
 
 SO_FAR = Bill(
@@ -42,7 +43,7 @@ def test_the_line_at_the_end_names_the_budget() -> None:
     [
         ({"measured_kwh": 0.214}, "0.52 h, 0.214 kWh (gpu + cpu), cost"),
         ({"measured_kwh": 0.0}, "~0.214 kWh (gpu + cpu; modelled)"),
-        ({"unknown_energy_s": 936.0}, "without that of 0.26 h, which is not known)"),
+        ({"unknown_energy_s": 936.0}, "without the energy of 0.26 h, which is not known)"),
         ({"energy_kwh": None, "cost": None, "carbon_g": None}, "0.52 h, energy not known; in all"),
         ({"cost": None, "carbon_g": None}, "engine starts); in all"),
         ({"seconds": 42.0}, "is over: 42 s, "),
@@ -59,18 +60,70 @@ def test_little_time_without_energy_is_not_worth_a_word() -> None:
     assert "not known" in outlook.boundary("cycle 1 of 5", changed(unknown_energy_s=19.0))
 
 
+def prospect(
+    *,
+    measured: int = 60,
+    starts: int = 0,
+    unlimited: int = 0,
+    earlier: Expenses | None = None,
+    cost: Cost | None = None,
+) -> outlook.Prospect:
+    """Return what is known of a session of 60 experiments and 2.5 h."""
+    found = Forecast(3600, 9000, 60, measured=measured, starts=starts, unlimited=unlimited)
+    return outlook.Prospect(found, run_id="run-1", earlier=earlier, cost=cost or Cost())
+
+
+HALF_AN_HOUR = Expenses(seconds=1800, energy_j=0.2 * 3.6e6, measured_j=0.2 * 3.6e6, unknown_s=0)
+
+
 def test_the_plan_says_what_it_rests_on() -> None:
-    """Times of an earlier run are named with it, and so are assumptions."""
-    known, assumed = Forecast(3600, 9000, 60, 60, 0), Forecast(3600, 9000, 60, 0, 61)
-    mixed = Forecast(3600, 9000, 60, 40, 1)
-    assert outlook.plan(known, "run-1") == "plan: about 2.5 h (by the times of run run-1)"
-    assert outlook.plan(assumed, None).startswith(
+    """Times of an earlier run are named with it, and so are assumptions and what is not in it."""
+    assert outlook.plan(prospect()) == "plan: about 2.5 h (by the times of run run-1)"
+    assert outlook.plan(prospect(measured=0, starts=61)).startswith(
         "plan: about 2.5 h (60 s assumed for each of 61 engine starts"
     )
-    assert outlook.plan(mixed, "run-1") == (
+    assert outlook.plan(prospect(measured=40, starts=1, unlimited=20)) == (
         "plan: about 2.5 h (40 of 60 experiments by the times of run run-1; else 60 s assumed for each of 1 engine "
-        "start)"
+        "start; without 20 windows that load.requests end and nobody has timed yet)"
     )
+
+
+def test_the_plan_says_what_the_energy_costs() -> None:
+    """Where all times are those of an earlier run, so is the mean power; the price is that of today."""
+    cost = Cost(price_per_kwh=0.3, carbon_g_per_kwh=380)
+    assert outlook.plan(prospect(earlier=HALF_AN_HOUR, cost=cost)) == (
+        "plan: about 2.5 h, 1.00 kWh, cost 0.300, 380 g CO2e (by the times of run run-1)"
+    )
+    half_known = HALF_AN_HOUR.model_copy(update={"measured_j": 0.0, "unknown_s": 900.0})
+    assert outlook.plan(prospect(earlier=half_known)) == (
+        "plan: about 2.5 h, ~1.00 kWh (by the times of run run-1; without the energy of 1.2 h, which is not known)"
+    )
+    assert "kWh" not in outlook.plan(prospect(measured=40, starts=1, earlier=HALF_AN_HOUR))
+
+
+@pytest.mark.parametrize(
+    ("interval_s", "total_s", "lines"),
+    [
+        (None, None, []),
+        (21_600, None, []),
+        (21_600, 172_800, ["8 rounds, about 20 h, 8.00 kWh in all"]),
+        (9000, 9000, ["1 round, about 2.5 h, 1.00 kWh in all"]),
+        (3600, None, ["a round takes about 2.5 h, longer than daemon.interval: only one start in 3 happens"]),
+        (
+            3600,
+            36_000,
+            [
+                "a round takes about 2.5 h, longer than daemon.interval: only one start in 3 happens",
+                "4 rounds, about 10 h, 4.00 kWh in all",
+            ],
+        ),
+    ],
+)
+def test_the_plan_of_a_daemon_says_what_its_rounds_take(
+    interval_s: int | None, total_s: int | None, lines: list[str]
+) -> None:
+    """Starts that come before the end of a round are said not to happen, and all other rounds are added up."""
+    assert outlook.rounds(prospect(earlier=HALF_AN_HOUR), interval_s, total_s) == lines
 
 
 @pytest.mark.parametrize(

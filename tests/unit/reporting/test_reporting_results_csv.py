@@ -31,11 +31,12 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_row_has_every_metric_and_the_sources_of_energy() -> None:
-    """Every metric is a column, energies with their source; what is not known is None."""
+    """Every metric is a column, energies with their source and their parts; what is not known is None."""
     row = experiment_row(result())
     assert set(METRICS) <= set(row)
     assert row["energy_per_output_token_j"] == 0.412
     assert row["energy_per_output_token_j_source"] == "nvml_counter"
+    assert row["energy_per_output_token_j_parts"] == "gpu"
     assert row["ttft_ms_mean"] is None
     assert row["energy_total_j"] == 5270.0
     assert row["energy_total_resolution_j"] == 17.6

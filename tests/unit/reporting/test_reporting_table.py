@@ -140,6 +140,24 @@ def test_an_absent_value_is_not_zero() -> None:
     assert never.split()[-3:] == ["-", "-", "-"]
 
 
+def test_a_note_names_every_source() -> None:
+    """Below the table each column has its source, energy with the parts of the machine that it is the sum of."""
+    text = table(both(), width=200)
+    assert "sources: energy nvml_counter (gpu); throughput, e2e latency clock" in text.splitlines()
+
+
+def test_rows_of_different_sources_are_told_apart() -> None:
+    """Where rows have different sources or parts, each set of them stands once, with its rows."""
+    lines = table(
+        summary_of(
+            [*cycles(SMALL, parts=("gpu", "cpu")), *cycles(LARGE, energy_source="rapl", parts=("cpu",))]
+        ),
+        width=200,
+    ).splitlines()
+    assert f"sources: energy nvml_counter (gpu + cpu); throughput, e2e latency clock ({SMALL})" in lines
+    assert f"sources: energy rapl (cpu); throughput, e2e latency clock ({LARGE})" in lines
+
+
 def test_mixed_sources_are_explained() -> None:
     """Energies from two kinds of instrument have no mean, and the table says why."""
     mixed = [*cycles(SMALL, count=2), *cycles(SMALL, energy_source="rapl")[2:]]

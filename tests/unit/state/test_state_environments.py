@@ -99,6 +99,15 @@ def test_a_later_session_keeps_what_earlier_ones_wrote(store: ResultStore) -> No
     assert Environments(store).known().keys() == {first, second}
 
 
+def test_what_is_remembered_is_written_when_it_is_saved(store: ResultStore) -> None:
+    """An environment has its hash before it is on disk, so that a measured result need not wait for the disk."""
+    environments = Environments(store)
+    name = environments.remember(environment())
+    assert environments.known() == {}
+    environments.save()
+    assert environments.known().keys() == {name} == {environments.add(environment())}
+
+
 def test_a_damaged_file_is_named(store: ResultStore) -> None:
     """A file that is no JSON is refused with its path, and not overwritten."""
     Environments(store).add(environment())

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, DynamicCache, PreTrainedModel
 
-from pytest_llem.architectures import FAMILIES, UnknownArchitectureError, parameter_count
+from pytest_llem.architectures import FAMILIES, UnknownArchitectureError, architecture
 from pytest_llem.backends.base import Request
 from pytest_llem.records import Configuration
 from pytest_llem.worker.flops import flops_per_token, mean_context, of_window
@@ -49,7 +49,7 @@ def counted(model: PreTrainedModel, tokens: list[int], cache: DynamicCache | Non
 def test_the_parameters_of_a_known_model_are_counted(name: str) -> None:
     """The count of a well-known model is that of its checkpoint and that of its code in transformers."""
     config = dict(KNOWN[name]["config"])
-    assert parameter_count(config) == KNOWN[name]["parameters"]
+    assert architecture(config).parameter_count == KNOWN[name]["parameters"]
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[config.pop("model_type")](**config))
     assert parameters(model) == KNOWN[name]["parameters"]
@@ -59,7 +59,7 @@ def test_the_parameters_of_a_known_model_are_counted(name: str) -> None:
 def test_the_parameters_of_a_saved_model_are_counted(kind: str, variant: dict[str, Any]) -> None:
     """For each model type, with its biases, norms and ties, the count from the saved file is the model's own."""
     config = config_of(kind, variant)
-    assert parameter_count(as_saved(config)) == parameters(model_of(config))
+    assert architecture(as_saved(config)).parameter_count == parameters(model_of(config))
 
 
 def test_every_known_type_is_met() -> None:
@@ -148,7 +148,7 @@ def test_a_size_is_never_assumed(kind: str, key: str) -> None:
     config = as_saved(config_of(kind, VARIANTS[kind][0]))
     config.pop(key, None)
     with pytest.raises(UnknownArchitectureError, match=f"lacks {key}"):
-        parameter_count(config)
+        architecture(config)
 
 
 # --- The metric ---

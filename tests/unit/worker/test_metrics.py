@@ -34,7 +34,7 @@ many = st.lists(requests(), min_size=1, max_size=50)
 
 
 def joules(value: float) -> Quantity:
-    return Quantity(value=value, unit="J", source="nvml_counter", resolution=0.5)
+    return Quantity(value=value, unit="J", source="nvml_counter", resolution=0.5, parts=("gpu", "cpu"))
 
 
 def value(found: dict[str, Quantity], name: str) -> float:
@@ -61,13 +61,13 @@ def test_rates_times_window_are_counts(served: list[Request]) -> None:
 
 @given(many, st.floats(0.1, 1e6))
 def test_energy_per_token_is_a_ratio_of_sums(served: list[Request], total_j: float) -> None:
-    """J/token is all joules over all tokens, and keeps the energy's source; its resolution shrinks with it."""
+    """J/token is all joules over all tokens, with the energy's source and parts; its resolution shrinks with it."""
     found = metrics.energy(joules(total_j), tally(served))
     output = sum(r.output_tokens for r in served)
     per_token = found["energy_per_output_token_j"]
     assert value(found, "energy_per_output_token_j") * output == pytest.approx(total_j)
     assert value(found, "energy_per_request_j") * len(served) == pytest.approx(total_j)
-    assert per_token.source == "nvml_counter"
+    assert (per_token.source, per_token.parts) == ("nvml_counter", ("gpu", "cpu"))
     assert per_token.resolution == pytest.approx(0.5 / output)
 
 
@@ -130,12 +130,30 @@ def test_tpot_leaves_the_first_token_out(served: list[Request]) -> None:
     ("count", "known"), [(9, []), (10, [50]), (49, [50]), (50, [50, 90]), (500, [50, 90, 99])]
 )
 def test_percentiles_need_enough_requests(count: int, known: list[int]) -> None:
-    """Below 5 / (1 - p) requests a percentile is n/a and says how many it needs."""
+    """Below 5 / (1 - p) distinct times a percentile is n/a and says how many it needs."""
     found = metrics.latency([Request(0.0, 0.5, 1.0 + i, 1, 2) for i in range(count)])
     there = [p for p in (50, 90, 99) if found[f"e2e_latency_ms_p{p}"].value is not None]
     assert there == known
     missing = [found[f"e2e_latency_ms_p{p}"].note for p in (50, 90, 99) if p not in known]
-    assert all(note is not None and f"{count} samples" in note for note in missing)
+    assert all(note is not None and f"{count} distinct times; p" in note for note in missing)
+
+
+@pytest.mark.parametrize("kind", ["ttft_ms", "tpot_ms", "e2e_latency_ms"])
+def test_a_static_batch_is_one_time(kind: str) -> None:
+    """512 requests in 8 batches that begin, start to answer and end together have 8 times, too few for a median."""
+    served = [Request(batch, batch + 0.5, batch + 0.9, 1, 2 + n) for batch in range(8) for n in range(64)]
+    found = metrics.latency(served)
+    assert value(found, f"{kind}_mean") > 0
+    assert [found[f"{kind}_p{p}"].note for p in (50, 90, 99)] == [
+        f"8 distinct times; p{p} needs {needed}" for p, needed in ((50, 10), (90, 50), (99, 500))
+    ]
+
+
+def test_tokens_of_a_static_batch_are_one_time() -> None:
+    """The gaps between tokens that all requests of a batch have at the same moments count once."""
+    batch = [Request(0, 0, 10, 1, 11, token_s=list(range(11))) for _ in range(64)]
+    assert value(metrics.latency(batch), "itl_ms_p50") == pytest.approx(1000)
+    assert metrics.latency(batch)["itl_ms_p90"].note == "10 distinct times; p90 needs 50"
 
 
 def test_percentiles_are_by_nearest_rank() -> None:
