@@ -20,7 +20,7 @@ from pytest_llem.executors.hub import Hub
 from pytest_llem.executors.idle_book import IdleBook
 from pytest_llem.executors.isolation import DeviceWatch, flagged, refusal
 from pytest_llem.executors.orders import OrderBook, Supplies
-from pytest_llem.records import MEASURED_ENERGY, Failure, Result
+from pytest_llem.records import MEASURED_ENERGY, Environment, Failure, Result
 from pytest_llem.state.attempt import Attempt, Circumstances
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.results import StorageError
@@ -103,8 +103,18 @@ class Runner:
             self._observer.note(f"residents, part of every number: {'; '.join(map(str, residents))}")
 
     def check_hub(self, *, fetch: bool) -> list[str]:
-        """Check, and with `fetch` download, what the plan needs from a hub; return one sentence a problem."""
+        """Check, and with `fetch` download, what the plan needs from a hub; return one sentence a problem.
+
+        The services that ask it come up for that, and the experiments find them.
+
+        Raises:
+            CampaignStopped: nothing can be started here.
+        """
         points = {stop.experiment.point.spec_hash: stop.experiment.point for stop in self._stops.values()}
+        with _stopping():
+            refusals = [self._health.admit(backend) for backend in self._hub.backends(points.values())]
+        if problems := [refusal.message for refusal in refusals if refusal]:
+            return problems
         try:
             return self._hub.check(points.values(), fetch=fetch)
         finally:
@@ -139,7 +149,11 @@ class Runner:
         """
         self.prepare(experiment)
         attempt = Attempt(
-            self._run, experiment, campaign=self._campaign.campaign_name, executor=self._executor.name
+            self._run,
+            experiment,
+            campaign=self._campaign.campaign_name,
+            executor=self._executor.name,
+            note=self._observer.note,
         )
         with _stopping():
             answer = self._dispatch(experiment)
@@ -148,6 +162,7 @@ class Runner:
             result = attempt.finish(
                 answer.measurement, failure, self._found, trace=answer.trace, log=answer.log
             )
+            self._environments.save()  # after the result, which is worth more if the disk refuses
         del self._stops[identity(experiment)]  # a plan of 100,000 is let go as it is carried out
         self._prepared.discard(identity(experiment))
         self._count(result)
@@ -176,7 +191,10 @@ class Runner:
     def _dispatch(self, experiment: Experiment) -> Answer:
         """Have an experiment carried out, unless its service cannot be used."""
         refusal = self._refusal or self._health.admit(_backend(experiment))
-        return Answer(failure=refusal) if refusal else self._carried_out(experiment)
+        try:
+            return Answer(failure=refusal) if refusal else self._carried_out(experiment)
+        finally:
+            self._show(experiment.id, "")
 
     def _carried_out(self, experiment: Experiment) -> Answer:
         backend = _backend(experiment)
@@ -196,6 +214,7 @@ class Runner:
                     self._show(experiment.id, phase)
 
                 answer = self._idle.dispatch(self._executor, backend, order, on_phase)
+            self._found.environment_hash = self._environments.remember(_as_set(environment, answer))
             found = self._found.isolation = look.found()
             return _with_revision(flagged(answer, found), supplies)
         except PreparationFailed as error:
@@ -278,6 +297,11 @@ class Runner:
     def _not_isolated(self) -> Failure | None:
         found = self._found.isolation
         return refusal(found) if found and self._campaign.isolation == "fail" else None
+
+
+def _as_set(environment: Environment, answer: Answer) -> Environment:
+    """Return the environment of a service as it was set when the experiment began: it may have changed since."""
+    return environment.model_copy(update=dict(answer.settings or {}))
 
 
 def _with_revision(answer: Answer, supplies: Supplies) -> Answer:

@@ -71,6 +71,7 @@ class Station:
 
         Raises:
             NotReadyError: a GPU, backend, model or dataset of theirs is not to be had here.
+            CampaignStopped: nothing can be started here.
         """
         needed = sorted({experiment.point.configuration.backend for experiment in experiments})
         uuids = self._placement.uuids(needed)
@@ -89,14 +90,15 @@ class Station:
         )
         self.runner.follow(plan(list(experiments), self._campaign))
         self._refuse(self._placement.problems_of(one.point.configuration for one in experiments))
+        self._refuse(workplace.executor.problems(needed))  # not after hours of waiting for the slot
         if needed:
             self._occupy(uuids, observer)
+            self._refuse(workplace.executor.make_ready(needed))
             self.runner.note_residents()
         elif self._run.info.executor == ComposeExecutor.name:
             tidy_up(observer.note)
         if uuids and not traces.can_be_parquet() and any(map(_saves_trace, experiments)):
             observer.note(traces.INSTALL)
-        self._refuse(workplace.executor.problems(needed))
         self._refuse(self.runner.check_hub(fetch=self._settings.fetch))
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import cache
 from typing import NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
@@ -40,21 +41,23 @@ def settle(
         loaded: the campaign.
         backends: that are installed.
         settings: the options that name GPUs and executor.
-        continued: the executor of the run that is continued.
+        continued: the executor of the run or series that goes on.
 
     Raises:
-        GridError: no point can run.
+        CampaignError: no point can run.
         ExecutorError: a GPU is named that is not here.
     """
     gpus = installed()
     services = loaded.campaign.services
 
+    @cache
     def host(executor: str) -> Host | None:
-        return host_of(gpus, bare, services, backends, executor=executor, environ=os.environ)
+        rootdir = settings.rootdir
+        return host_of(gpus, bare, services, backends, executor=executor, rootdir=rootdir, environ=os.environ)
 
     bare = place(settings.gpus, services, os.environ, gpus, ())
     needed = needed_backends(loaded, backends, host(settings.executor))
-    executor = choose(settings.executor, needed, settings.rootdir, continued=continued)
+    executor = choose(settings.executor, needed, settings.rootdir, services, continued=continued)
     expansion = expand(loaded, backends, executor.name, host(executor.name))
     return Venue(executor, expansion, _placed(settings, loaded, gpus, expansion))
 

@@ -62,6 +62,15 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def fruitless(tmp_path: Path) -> Path:
+    """Return an interpreter that seems to have everything, and whose worker ends at once."""
+    path = tmp_path / "fruitless"
+    path.write_text('#!/bin/sh\n[ "$1" = -c ]\n')
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
 def campaign(pytester: pytest.Pytester, toy: Path) -> Callable[..., Path]:
     """Return a function that writes a quick abacus campaign; further YAML text is appended to it.
 

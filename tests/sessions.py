@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+from pytest_llem.executors.slots import Slot
 
 WATCH_PHASES = """
 from pathlib import Path
@@ -28,6 +31,22 @@ def note(line):
 Display.phase, Display.waiting = phase, waiting
 """
 """A conftest.py that writes down what a terminal would show; `phases` reads it."""
+
+TWO_SIZES = """
+    backends: [abacus]
+    shared: {batch_size: [1, 2]}
+    backend_overrides: {abacus: {mood_file: mood}}
+"""
+"""The grid of a campaign whose engine can be told to misbehave."""
+
+HANG_SECOND = """
+from pathlib import Path
+
+def pytest_llem_result(config, result):
+    if not Path("mood").exists():
+        Path("mood").write_text("pass-hang")
+"""
+"""A conftest.py for `TWO_SIZES`: the second experiment hangs until somebody ends it."""
 
 
 def phases(root: Path) -> list[str]:
@@ -60,3 +79,14 @@ def wait_until(condition: Callable[[], object], what: str, timeout_s: float = 60
     while not condition():
         assert time.monotonic() < deadline_s, f"waited in vain until {what}"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def slot_held(*names: str) -> Iterator[None]:
+    """Hold the slot of these GPUs, or without any that of the CPU, as another session would."""
+    slot = Slot(names, "another")
+    slot.acquire(print)
+    try:
+        yield
+    finally:
+        slot.release()

@@ -36,8 +36,20 @@ class Executor(Protocol):
 
     name: str
 
+    more_room: str
+    """What to do where the hub's models lie on a disk that is too small: the end of a sentence."""
+
     def problems(self, backends: Iterable[str]) -> list[str]:
-        """Return why these backends cannot run here, one sentence with its remedy each; starts nothing."""
+        """Return why these backends cannot run here, one sentence with its remedy each.
+
+        Nothing is changed and little is worked for it: another session may be measuring in the slot.
+        """
+
+    def make_ready(self, backends: Iterable[str]) -> list[str]:
+        """Make what these backends need and can be made, in our slot; return a sentence for each that fails.
+
+        Nothing of theirs is started. `problems` comes first and has found none.
+        """
 
     def service(self, backend: str) -> Welcome:
         """Bring the backend's service up if it is not, and return who answers.
@@ -72,8 +84,12 @@ class Executor(Protocol):
             ExecutorError: it does not come up.
         """
 
-    def engine_pids(self, backend: str) -> set[int]:
-        """Return the process ids, as the host counts them, of the backend's live engine."""
+    def engine_pids(self, backend: str) -> set[int] | None:
+        """Return the process ids, as the host counts them, of the backend's live engine.
+
+        Returns:
+            Those of all its service where the engine's cannot be told from them; None where no one answers.
+        """
 
     def pids(self) -> set[int]:
         """Return the process ids, as the host counts them, of all services and of what they started."""
@@ -82,7 +98,7 @@ class Executor(Protocol):
         """Return the backends whose services run, as far as can be told without asking them."""
 
     def unavailable(self) -> str | None:
-        """Return why nothing can be started at present (the Docker engine does not answer), or None."""
+        """Return why nothing can be started or asked at present (the Docker engine does not answer), or None."""
 
     def close(self) -> None:
         """Stop everything that was started."""

@@ -38,33 +38,40 @@ class CpuLoad:
     """The load of one window.
 
     Args:
-        own_pids: returns the processes of our services; this process is ours too.
+        own_pids: returns the processes of our services.
     """
 
     def __init__(self, own_pids: Callable[[], Collection[int]]) -> None:
         self._own_pids = own_pids
+        self._ours: Collection[int] = ()
         self._begin: CpuTime | None = None
 
+    def make_ready(self) -> None:
+        """List our processes; in containers that is a command, which must not run within the window."""
+        self._ours = self._own_pids()
+
     def begin(self) -> None:
-        """Count from now on."""
-        self._begin = self._now()
+        """Count from now on, for the processes that are listed."""
+        self._begin = _so_far(self._ours)
 
     def share(self) -> float | None:
         """Return the share of others since the begin; None: there was none, or it is too short ago."""
-        if self._begin is None:
+        if self._begin is None or time.monotonic() - self._begin.at_s < LEAST_S:
             return None
-        end = self._now()
-        return foreign_share(self._begin, end) if end.at_s - self._begin.at_s >= LEAST_S else None
+        ours = {*self._ours, *self._own_pids()}  # some may have been started since
+        return foreign_share(self._begin, _so_far(ours))
 
-    def _now(self) -> CpuTime:
-        import psutil  # noqa: PLC0415 - not to collect
 
-        times_s = psutil.cpu_times()._asdict()
-        guests_s = times_s.get("guest", 0.0) + times_s.get("guest_nice", 0.0)  # they are in user and nice too
-        passed_s = sum(times_s.values()) - guests_s
-        idle_s = times_s["idle"] + times_s.get("iowait", 0.0)
-        used_s = _used_s({os.getpid(), *self._own_pids()})
-        return CpuTime(time.monotonic(), passed_s, passed_s - idle_s, used_s)
+def _so_far(ours: Iterable[int]) -> CpuTime:
+    """Return the CPU time of this moment; this process is ours too."""
+    import psutil  # noqa: PLC0415 - not to collect
+
+    times_s = psutil.cpu_times()._asdict()
+    guests_s = times_s.get("guest", 0.0) + times_s.get("guest_nice", 0.0)  # they are in user and nice too
+    passed_s = sum(times_s.values()) - guests_s
+    idle_s = times_s["idle"] + times_s.get("iowait", 0.0)
+    used_s = _used_s({os.getpid(), *ours})
+    return CpuTime(time.monotonic(), passed_s, passed_s - idle_s, used_s)
 
 
 def _used_s(pids: Iterable[int]) -> float:

@@ -47,16 +47,20 @@ class DeviceMemory:
         """Return whether the slot has a GPU that tells its memory."""
         return any(gpu.used_bytes is not None for gpu in self._read())
 
-    def crowded(self, limit_pct: float, live_pids: Callable[[], Collection[int]]) -> str | None:
+    def crowded(self, limit_pct: float, live_pids: Callable[[], Collection[int] | None]) -> str | None:
         """Return which GPU has more than `limit_pct` of its memory used by others than our live engine, or None.
 
         Args:
             limit_pct: % of the GPU's memory.
-            live_pids: returns the live engine's processes; asked only when a GPU is that full at all.
+            live_pids: returns the live engine's processes, or None where they are not known; asked only when a
+                GPU is that full at all.
         """
         gpus = self._read()
         full = [gpu for gpu in gpus if (gpu.foreign_pct(()) or 0) > limit_pct]
-        ours = set(live_pids()) if full else set()
+        live = live_pids() if full else ()
+        if live is None:
+            return None  # an engine may live, and this memory be its own
+        ours = set(live)
         if ours and not any(ours & _pids(gpu) for gpu in gpus):
             return None  # an engine lives, and whose memory this is cannot be told
         for gpu in full:

@@ -91,6 +91,7 @@ class Health:
         Raises:
             HostGone: nothing can be started.
         """
+        self._await_host()
         self._memory.note_first_rest()
         was_used = backend in self._used
         self._used.add(backend)
@@ -132,9 +133,9 @@ class Health:
             HostGone: nothing can be started.
         """
         has_gpu = self._memory.is_known()
-        pids = self._executor.engine_pids(backend) if has_gpu else set()
+        pids = self._executor.engine_pids(backend) if has_gpu else None
         self._executor.end_launch(backend)
-        held = self._memory.wait_until_freed(pids) if has_gpu else None
+        held = self._memory.wait_until_freed(pids or ()) if has_gpu else None
         if held is None:
             return
         self._note("memory_not_freed", backend=backend, problem=held)
@@ -153,8 +154,15 @@ class Health:
         self._note("health_check", backend=backend, reason=reason, problem=problem)
         return problem
 
-    def _live_pids(self) -> set[int]:
-        return {pid for backend in self._executor.active() for pid in self._executor.engine_pids(backend)}
+    def _live_pids(self) -> set[int] | None:
+        """Return the processes of all live engines; None if those of one are not known."""
+        live: set[int] = set()
+        for backend in self._executor.active():
+            pids = self._executor.engine_pids(backend)
+            if pids is None:
+                return None
+            live |= pids
+        return live
 
     def _repair(self, backend: str, why: str) -> None:
         """Restart a service until it is healthy or has used up its restarts; then give it up."""
@@ -203,7 +211,7 @@ class Health:
         return problem
 
     def _await_host(self) -> None:
-        """Wait while nothing can be started, at most for our patience.
+        """Wait while nothing can be started or asked, at most for our patience.
 
         Raises:
             HostGone: it did not come back.
@@ -211,6 +219,7 @@ class Health:
         first = problem = self._executor.unavailable()
         if first is None:
             return
+        self._observer.note(f"{first}; waiting for it, {self._host_s:g} s at most")
         begin_s = time.monotonic()
         try:
             while problem is not None and (left_s := begin_s + self._host_s - time.monotonic()) > 0:

@@ -38,6 +38,10 @@ class Hub:
         self._models: dict[_Need, Snapshot] = {}
         self._texts: dict[_Need, tuple[str, ...]] = {}
 
+    def backends(self, points: Iterable[Point]) -> list[str]:
+        """Return the backends whose workers have something to ask the hub for, in the order of the points."""
+        return list(dict.fromkeys(need.backend for point in points for need in self._lacking(point)))
+
     def check(self, points: Iterable[Point], *, fetch: bool) -> list[str]:
         """Check access, size and free disk of everything that the points need, and with `fetch` download it.
 
@@ -47,14 +51,9 @@ class Hub:
             One sentence a problem.
         """
         needs = dict.fromkeys(need for point in points for need in self._lacking(point))
-        try:
-            for backend in dict.fromkeys(need.backend for need in needs):
-                self._executor.service(backend)
-        except ExecutorError as error:
-            return [str(error)]
         facts, problems = self._ask_for_all(needs, fetch=False)
         absent = {need: facts[need] for need in facts if not self._has(need)}
-        problems += _too_large(absent)
+        problems += _too_large(absent, self._executor.more_room)
         if fetch and not problems:
             _, problems = self._ask_for_all(absent, fetch=True)
         return list(dict.fromkeys(problems))
@@ -122,7 +121,7 @@ class Hub:
         return facts
 
 
-def _too_large(absent: dict[_Need, dict[str, Any]]) -> list[str]:
+def _too_large(absent: dict[_Need, dict[str, Any]], more_room: str) -> list[str]:
     """Return a sentence for each cache whose disk lacks the room for all that is to go there."""
     by_cache: dict[str, dict[Preparation, dict[str, Any]]] = defaultdict(dict)
     for need, facts in absent.items():
@@ -135,6 +134,6 @@ def _too_large(absent: dict[_Need, dict[str, Any]]) -> list[str]:
             names = " and ".join(what.name for what, facts in wanted.items() if facts["size_bytes"])
             problems.append(
                 f"{names}: {needed_bytes / 1e9:.1f} GB to download, and the disk of {cache} has"
-                f" {free_bytes / 1e9:.1f} GB free: free some space or set HF_HOME to a larger disk"
+                f" {free_bytes / 1e9:.1f} GB free: free some space or {more_room}"
             )
     return problems

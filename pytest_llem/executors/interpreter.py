@@ -28,23 +28,30 @@ def path_of(python: str | None, rootdir: Path) -> str:
     return str(rootdir / Path(python).expanduser()) if "/" in python else python
 
 
-def problem(spec: BackendSpec, service: Service, rootdir: Path) -> str | None:
-    """Return why a backend cannot run here, with what to do about it, or None.
+def absent(service: Service, rootdir: Path, modules: Sequence[str]) -> list[str]:
+    """Return which modules a backend's interpreter cannot import.
 
     Our own interpreter is looked at from within; another one, or ours with another PYTHONPATH, is asked.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it does not start.
     """
+    if service.python is None and "PYTHONPATH" not in service.env:
+        return [name for name in modules if find_spec(name) is None]
+    return _ask(path_of(service.python, rootdir), service.env, modules)
+
+
+def problem(spec: BackendSpec, service: Service, rootdir: Path) -> str | None:
+    """Return why a backend cannot run here, with what to do about it, or None."""
     python = path_of(service.python, rootdir)
     tops = dict.fromkeys(name.partition(".")[0] for name in (*spec.preload, *spec.modules))
     wanted = [name for name in tops if name != "pytest_llem"]  # each worker is given ours
-    if service.python is None and "PYTHONPATH" not in service.env:
-        missing = [name for name in wanted if find_spec(name) is None]
-    else:
-        try:
-            missing = _ask(python, service.env, [*wanted, *(WORKER_MODULES if service.python else ())])
-        except FileNotFoundError:
-            return f"services.{spec.name}.python: {python} is not there{_remedy(spec)}"
-        except (OSError, subprocess.SubprocessError) as error:
-            return f"services.{spec.name}.python: {python} does not start: {_short(error)}"
+    try:
+        missing = absent(service, rootdir, [*wanted, *(WORKER_MODULES if service.python else ())])
+    except FileNotFoundError:
+        return f"services.{spec.name}.python: {python} is not there{_remedy(spec)}"
+    except (OSError, subprocess.SubprocessError) as error:
+        return f"services.{spec.name}.python: {python} does not start: {_short(error)}"
     if not missing:
         return None
     remedy = "" if {*missing}.isdisjoint(wanted) else _remedy(spec)
@@ -56,7 +63,6 @@ def _remedy(spec: BackendSpec) -> str:
 
 
 def _ask(python: str, env: Mapping[str, str], modules: Iterable[str]) -> list[str]:
-    """Return which modules an interpreter cannot import."""
     command: Sequence[str] = [python, "-c", _LOOK, *modules]
     done = subprocess.run(  # noqa: S603 - the interpreter is the user's choice, the rest is ours
         command,

@@ -99,8 +99,12 @@ class Look:
         return bool(self._devices)
 
     def enter(self, phase: str) -> None:
-        """Hear that the experiment enters a phase: CPU load counts from the window's begin."""
-        if phase == "window":
+        """Hear that the experiment enters a phase: without a GPU, CPU load counts from the window's begin."""
+        if self.has_gpus:
+            return
+        if phase == "warm-up":
+            self._cpu_load.make_ready()
+        elif phase == "window":
             self._cpu_load.begin()
 
     def again(self) -> None:

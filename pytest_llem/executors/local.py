@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ class LocalExecutor(ServiceExecutor):
     """
 
     name = "local"
+    more_room = "set HF_HOME to a larger disk"
 
     def __init__(
         self,
@@ -130,7 +131,8 @@ class _Worker:
                 if time.monotonic() > deadline_s:
                     raise self._did_not_start(f"did not answer within {timeout_s:g} s")
                 time.sleep(POLL_S)
-            self.welcome = shake_hands(self, self._spec.name, self._python)
+            left_s = max(POLL_S, deadline_s - time.monotonic())
+            self.welcome = shake_hands(self, self._spec.name, self._python, silence_s=left_s)
         except ConnectionError as error:
             self.stop()
             raise self._did_not_start(str(error)) from error
@@ -153,6 +155,10 @@ class _Worker:
             return {server.pid, *(process.pid for process in server.children(recursive=True))}
         except psutil.NoSuchProcess:
             return set()
+
+    def on_host(self, pids: Collection[int]) -> set[int]:
+        """See `Worker`: it counts as we do."""
+        return set(pids)
 
     def post_mortem(self, error: ConnectionError) -> Failure:
         """See `Worker`."""

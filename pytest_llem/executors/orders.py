@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign import windows
 from pytest_llem.campaign.grid import Point
 from pytest_llem.campaign.schema import Campaign, Execution
 from pytest_llem.records import RANDOM_WEIGHTS, Configuration, Dataset
@@ -86,7 +87,7 @@ class OrderBook:
             warmup=warmup_policy(wanted, self._campaign.execution),
             window_s=self._campaign.window.seconds,
             window_passes=self._campaign.window.passes,
-            timeouts=self._timeouts(wanted.backend),
+            timeouts=self._timeouts(wanted),
             measured=measured,
         )
 
@@ -133,11 +134,13 @@ class OrderBook:
         except (OSError, RuntimeError):  # no path at all: too long, no such user
             return None
 
-    def _timeouts(self, backend: str) -> Timeouts:
+    def _timeouts(self, wanted: Configuration) -> Timeouts:
         execution = self._campaign.execution
-        derived_run_s = max(LEAST_RUN_TIMEOUT_S, 10 * self._campaign.window.seconds)
+        window = self._campaign.window
+        likely_s = windows.likely_s(wanted, window) or 0.0
+        derived_run_s = max(LEAST_RUN_TIMEOUT_S, 10 * window.seconds, 10 * likely_s)
         return Timeouts(
-            start_s=execution.start_timeout_seconds or self._backends[backend].engine_start_timeout_s,
+            start_s=execution.start_timeout_seconds or self._backends[wanted.backend].engine_start_timeout_s,
             run_s=execution.timeout_seconds or derived_run_s,
             silence_s=execution.silence_seconds,
         )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import subprocess
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from pytest_llem.campaign.host import Device, Host
+from pytest_llem.campaign.hub_cache import cache_folder
 from pytest_llem.campaign.schema import Service
 from pytest_llem.executors import gpus
 from pytest_llem.executors.compose.executor import ComposeExecutor
 from pytest_llem.executors.gpus import Installed
+from pytest_llem.executors.interpreter import absent
+from pytest_llem.executors.local import LocalExecutor
 from pytest_llem.executors.placement import Placement
 
 OPTIONAL_MODULES = ("flash_attn", "kernels")
@@ -26,6 +30,7 @@ def host_of(
     backends: Iterable[str],
     *,
     executor: str,
+    rootdir: Path,
     environ: Mapping[str, str],
 ) -> Host | None:
     """Return what is known of the machine; None if it is another one, or its driver does not answer.
@@ -36,6 +41,7 @@ def host_of(
         services: `services` of the campaign.
         backends: that are installed.
         executor: `local`, `compose`, or `auto`, which is not decided yet.
+        rootdir: where a relative path to an interpreter starts.
         environ: of the session.
     """
     if executor == ComposeExecutor.name and _engine_is_elsewhere(environ):
@@ -48,8 +54,10 @@ def host_of(
         name: tuple(by_uuid.get(uuid, Device(None, uuid)) for uuid in placement.of(name).uuids)
         for name in backends
     }
-    own = [name for name in chosen if executor == "local" and not services.get(name, Service()).python]
-    return Host(devices, chosen, {name: _modules() for name in own})
+    modules = {}
+    if executor == LocalExecutor.name:
+        modules = {name: _modules(services.get(name, Service()), rootdir) for name in chosen}
+    return Host(devices, chosen, modules, cache_folder(environ))
 
 
 def _engine_is_elsewhere(environ: Mapping[str, str]) -> bool:
@@ -58,6 +66,10 @@ def _engine_is_elsewhere(environ: Mapping[str, str]) -> bool:
     return not is_local or environ.get("DOCKER_CONTEXT", "default") != "default"
 
 
-def _modules() -> dict[str, bool]:
-    """Return which modules this interpreter can import: it is that of engines without one of their own."""
-    return {name: importlib.util.find_spec(name) is not None for name in OPTIONAL_MODULES}
+def _modules(service: Service, rootdir: Path) -> dict[str, bool]:
+    """Return which modules a backend's interpreter can import; nothing of one that does not start."""
+    try:
+        missing = absent(service, rootdir, OPTIONAL_MODULES)
+    except (OSError, subprocess.SubprocessError):  # a session that measures says so, and why
+        return {}
+    return {name: name not in missing for name in OPTIONAL_MODULES}

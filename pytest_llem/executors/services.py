@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable
+from collections.abc import Collection, Generator, Iterable
 from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.executors.base import ExecutorError, OnPhase, PreparationFailed
@@ -43,6 +45,9 @@ class Worker(Protocol):
     def pids(self) -> set[int]:
         """Return its process ids and those of all that it started, as the host counts them; none if it is gone."""
 
+    def on_host(self, pids: Collection[int]) -> set[int]:
+        """Return processes that the worker names as the host counts them; all of `pids()` if they cannot be told."""
+
     def ask(self, request: AnyRequest, *, silence_s: float | None = None) -> Generator[Any]:
         """Yield the replies to a request; leaving the loop early cancels it.
 
@@ -61,6 +66,7 @@ class ServiceExecutor(ABC):
     """An executor that holds one worker a backend and starts it when it is first needed."""
 
     name: str
+    more_room: str
 
     def __init__(self) -> None:
         self._workers: dict[str, Worker] = {}
@@ -76,6 +82,10 @@ class ServiceExecutor(ABC):
         Raises:
             ExecutorError: it did not.
         """
+
+    def make_ready(self, backends: Iterable[str]) -> list[str]:  # noqa: ARG002
+        """See `Executor`: nothing is to be made."""
+        return []
 
     def service(self, backend: str) -> Welcome:
         """See `Executor`."""
@@ -144,11 +154,17 @@ class ServiceExecutor(ABC):
         self._drop(backend)
         self.service(backend)
 
-    def engine_pids(self, backend: str) -> set[int]:
+    def engine_pids(self, backend: str) -> set[int] | None:
         """See `Executor`."""
         worker = self._workers.get(backend)
-        welcome = self._hello(worker) if worker is not None and worker.alive else None
-        return set(welcome.engine_pids) if welcome else set()
+        if worker is None or not worker.alive:
+            return set()
+        welcome = self._hello(worker)
+        if welcome is None:
+            return None
+        if not welcome.engine_pids:
+            return set()
+        return worker.on_host(welcome.engine_pids) or None
 
     def pids(self) -> set[int]:
         """See `Executor`."""
@@ -187,15 +203,19 @@ def shake_hands(worker: Worker, name: str, where: str, *, silence_s: float | Non
         ConnectionError: nobody does.
         ExecutorError: the answer is in another version of the protocol.
     """
-    with contextlib.closing(worker.ask(Hello(), silence_s=silence_s)) as replies:
-        reply = next(replies, None)
+    stale = ExecutorError(
+        f"the worker of {name} speaks another protocol: {where} has another version of pytest-llem"
+    )
+    try:
+        with contextlib.closing(worker.ask(Hello(), silence_s=silence_s)) as replies:
+            reply = next(replies, None)
+    except ValidationError as error:  # another protocol may have other fields
+        raise stale from error
     if reply is None:
         raise ConnectionError("the worker closed the connection")
     if isinstance(reply, Welcome) and reply.protocol == PROTOCOL_VERSION:
         return reply
-    raise ExecutorError(
-        f"the worker of {name} speaks another protocol: {where} has another version of pytest-llem"
-    )
+    raise stale
 
 
 def without_gpu(spec: BackendSpec) -> list[str]:

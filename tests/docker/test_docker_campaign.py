@@ -33,6 +33,21 @@ WATCH = """
 """
 
 
+READ_MODEL = """
+    import subprocess
+    from pathlib import Path
+
+    def docker(*words):
+        return subprocess.run(["docker", *words], check=True, stdout=subprocess.PIPE, text=True).stdout
+
+    def pytest_llem_result(config, result):
+        ours = "label=org.pytest-llem.session=" + result.session_id
+        (container,) = docker("ps", "-q", "--filter", ours).split()
+        model = result.measurement.effective["model"]
+        Path("read").write_text(docker("exec", container, "cat", f"{model}/config.json"))
+"""
+
+
 def observed(root: Path) -> list[list[dict[str, Any]]]:
     """Return the session's containers as `WATCH` saw them at each result."""
     return [json.loads(line) for line in (root / "containers.jsonl").read_text().splitlines()]
@@ -103,6 +118,41 @@ def test_auto_leaves_an_image_of_another_version_alone(
         ["executor: local (*the image of abacus is of another version: --campaign-build)"]
     )
     docker("image", "rm", "pytest-llem/abacus:stale")
+
+
+def test_auto_judges_the_image_that_the_campaign_names(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """What `services.<backend>.image` says is what would run, whether or not the Compose file's own image is here."""
+    docker_campaign()
+    file = pytester.path / "docker-compose.yml"
+    named = "--campaign-set=services.abacus.image=pytest-llem/"
+    run(pytester, "--collect-only", f"{named}no-such-image:1").stdout.fnmatch_lines(
+        ["executor: local (*no image for abacus)"]
+    )
+    file.write_text(file.read_text().replace("pytest-llem/abacus:test", "pytest-llem/no-such-image:1"))
+    run(pytester, "--collect-only", f"{named}abacus:test").stdout.fnmatch_lines(["executor: compose (*)"])
+
+
+def test_the_projects_env_file_is_read(pytester: pytest.Pytester, docker_campaign: Campaign) -> None:
+    """A variable in `.env` wins over this package's default, for `auto` too, and a fixture's value over both."""
+    docker_campaign()
+    file = pytester.path / "docker-compose.yml"
+    file.write_text(file.read_text().replace("pytest-llem/abacus:test", "pytest-llem/abacus:${LLEM_TAG}"))
+    env = pytester.path / ".env"
+    env.write_text("LLEM_TAG=test\n")
+    run(pytester, "--collect-only").stdout.fnmatch_lines(["executor: compose (*)"])
+    run(pytester, COMPOSE, "-k", "c1").assert_outcomes(passed=2, deselected=2)
+    env.write_text("LLEM_TAG=absent\n")
+    run(pytester, "--collect-only").stdout.fnmatch_lines(["executor: local (*no image for abacus)"])
+    pytester.makeconftest("""
+    import pytest
+
+    @pytest.fixture(scope="session")
+    def llem_compose_environment():
+        return {"LLEM_TAG": "test"}
+    """)
+    run(pytester, COMPOSE, "-k", "c1").assert_outcomes(passed=2, deselected=2)
 
 
 def test_a_run_goes_on_where_it_began(
@@ -222,6 +272,21 @@ def test_a_dataset_and_a_model_of_this_machine_are_mounted(
     assert {r["measurement"]["effective"]["model"] for r in results_of(pytester.path)} == {
         mount["Destination"]
     }
+
+
+def test_a_model_in_the_hubs_cache_can_be_read_in_a_container(
+    pytester: pytest.Pytester, docker_campaign: Campaign
+) -> None:
+    """A snapshot that a configuration names by its folder links to files beside it, and they are there too."""
+    docker_campaign()
+    blobs, snapshot = (pytester.path / "models--org--tiny" / name for name in ("blobs", "snapshots/abc"))
+    for folder in (blobs, snapshot):
+        folder.mkdir(parents=True)
+    (blobs / "0123").write_text("{}")
+    (snapshot / "config.json").symlink_to("../../blobs/0123")
+    pytester.makeconftest(READ_MODEL)
+    run(pytester, COMPOSE, f"--campaign-set=model={snapshot}").assert_outcomes(passed=4)
+    assert (pytester.path / "read").read_text() == "{}"
 
 
 def test_health_checks_are_told(pytester: pytest.Pytester, docker_campaign: Campaign) -> None:

@@ -1,4 +1,4 @@
-"""The Docker engine stops in the middle of a campaign: one is started for these tests, to be stopped."""
+"""The Docker engine stops or hangs in the middle of a campaign: one is started for these tests, to be stopped."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ import psutil
 import pytest
 
 from containers import DockerError, containers_of, docker, missing
-from runs import events, results_of
-from sessions import WATCH_PHASES, phases, start_session, wait_until
+from runs import completed, events, results_of
+from sessions import HANG_SECOND, TWO_SIZES, WATCH_PHASES, phases, start_session, wait_until
 
 Campaign = Callable[..., Path]
 
 COMPOSE = "--campaign-executor=compose"
-
-TWO_SIZES = """
-    backends: [abacus]
-    shared: {batch_size: [1, 2]}
-    backend_overrides: {abacus: {mood_file: mood}}
-"""
-
-HANG_SECOND = """
-def pytest_llem_result(config, result):
-    if not Path("mood").exists():
-        Path("mood").write_text("pass-hang")
-"""
 
 IMPATIENT = """
 from pytest_llem.executors.health import Patience
 from pytest_llem.runner import Runner
 
 Runner.__init__.__kwdefaults__["patience"] = Patience(host_s=2)
+"""
+
+FREEZE_ENGINE_ONCE = """
+import os, signal
+
+from pytest_llem.executors.compose import engine
+
+engine.ANSWER_WITHIN_S = 3
+
+def pytest_llem_result(config, result):
+    if result.position == 0:
+        os.kill({pid}, signal.SIGSTOP)
 """
 
 
@@ -55,8 +55,9 @@ class Dockerd:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it unless it runs, and return when it answers."""
+        """Start it unless it runs, wake it if it is frozen, and return when it answers."""
         if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
             return
         where = [f"--{what}={self._folder / what}" for what in ("data-root", "exec-root", "pidfile")]
         # In a network namespace of its own: `--bridge=none` deletes docker0, which is that of the machine's engine.
@@ -70,10 +71,17 @@ class Dockerd:
             )
         wait_until(self._answers, "the engine answers")
 
+    @property
+    def pid(self) -> int:
+        """Its process, to be frozen."""
+        assert self._process is not None
+        return self._process.pid
+
     def end(self, number: signal.Signals) -> None:
         """End it and return when it is gone."""
         assert self._process is not None
-        self._process.send_signal(number)
+        for one in (number, signal.SIGCONT):  # it may be frozen
+            self._process.send_signal(one)
         self._process.wait(60)
         self._process = None
 
@@ -164,5 +172,38 @@ def test_an_engine_that_crashes_and_stays_away_ends_the_session(
     assert "waited 2 s for it. The rest is pending: go on with --lf" in output
     assert len(results_of(gone_campaign)) == 2
     dockerd.start()
+    pytester.runpytest_subprocess("--campaign=grid.yaml", "--lf").assert_outcomes(passed=3, deselected=1)
+    assert containers_of(gone_campaign) == []
+
+
+def test_an_engine_that_hangs_is_waited_for(
+    pytester: pytest.Pytester, dockerd: Dockerd, gone_campaign: Path
+) -> None:
+    """While the engine says nothing no experiment begins; then all are measured, in the same container."""
+    pytester.makeconftest(WATCH_PHASES + FREEZE_ENGINE_ONCE.format(pid=dockerd.pid))
+    session = start_session(gone_campaign, "grid.yaml", COMPOSE)
+    silent = f"the Docker engine at {dockerd.host} says nothing for 3 s"
+    wait_until(lambda: silent in "".join(phases(gone_campaign)), "the session waits for the engine")
+    dockerd.start()
+    session.communicate(timeout=60)
+    assert session.returncode == pytest.ExitCode.OK
+    assert len(completed(gone_campaign)) == 4
+    assert [event["is_back"] for event in events(gone_campaign, "unavailable")] == [True]
+    assert events(gone_campaign, "restart") == []
+    assert containers_of(gone_campaign) == []
+
+
+def test_an_engine_that_hangs_for_good_ends_the_session(
+    pytester: pytest.Pytester, dockerd: Dockerd, gone_campaign: Path
+) -> None:
+    """When patience is over the session ends, though its containers cannot be removed; --lf does, and the rest."""
+    pytester.makeconftest(FREEZE_ENGINE_ONCE.format(pid=dockerd.pid) + IMPATIENT)
+    session = start_session(gone_campaign, "grid.yaml", COMPOSE)
+    output, _ = session.communicate(timeout=60)
+    assert session.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "waited 2 s for it. The rest is pending: go on with --lf" in output
+    assert "the next session removes them" in output
+    dockerd.start()
+    (pytester.path / "conftest.py").unlink()
     pytester.runpytest_subprocess("--campaign=grid.yaml", "--lf").assert_outcomes(passed=3, deselected=1)
     assert containers_of(gone_campaign) == []

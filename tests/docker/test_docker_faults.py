@@ -10,30 +10,16 @@ import yaml
 
 from containers import containers_of, docker, engines_in
 from runs import events, results_of, summary
-from sessions import WATCH_PHASES, phases, start_session, wait_until
+from sessions import HANG_SECOND, TWO_SIZES, WATCH_PHASES, phases, start_session, wait_until
 
 Campaign = Callable[..., Path]
 
 COMPOSE = "--campaign-executor=compose"
 LOST = "it does not run any more"
 
-TWO_SIZES = """
-    backends: [abacus]
-    shared: {batch_size: [1, 2]}
-    backend_overrides: {abacus: {mood_file: mood}}
-"""
-
 ONE_MOODY = """
     backends: [abacus]
     backend_overrides: {abacus: {mood_file: [mood, fine]}}
-"""
-
-HANG_SECOND = """
-from pathlib import Path
-
-def pytest_llem_result(config, result):
-    if not Path("mood").exists():
-        Path("mood").write_text("pass-hang")
 """
 
 AFTER_EACH = """

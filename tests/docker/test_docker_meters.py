@@ -10,7 +10,7 @@ import pytest
 
 from runs import flags_of_meters, results_of
 from standin.build import build_nvml, environment
-from standin.gpus import DOMAINS, SOUND, of_all_kinds
+from standin.gpus import DOMAINS, SOUND, of_all_kinds, unaligned_share
 
 HAPPENS_S = 10.0
 """When a device is lost or reset, in seconds of the script: inside a window of 10 s that begins after some seconds."""
@@ -67,6 +67,7 @@ def test_energy_in_a_container_is_that_of_the_curves(
         assert energy["value"] == pytest.approx(
             truth_j(name), abs=max(share * truth_j(name), energy["resolution"])
         )
+    assert unaligned_share(found) < 0.5
     for name in SOUND:
         assert found["devices"][DOMAINS[name]]["counter_integral_ratio"] == pytest.approx(1, rel=0.05)
     assert {found["energy_j"][DOMAINS[name]]["value"] for name in ("reset", "lost")} == {None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import pytest
 
 from containers import containers_of, docker, missing
 from runs import results_of
+from sessions import slot_held
 
 Campaign = Callable[..., Path]
 
@@ -30,7 +32,7 @@ def rootdir(pytester: pytest.Pytester, docker_campaign: Campaign) -> Path:
 
 def refuses(pytester: pytest.Pytester, line: str, *command: str) -> None:
     """Hold a session to its refusal: this line alone, exit code 4, nothing measured."""
-    outcome = pytester.run(*command)
+    outcome = pytester.run(*command, timeout=120)
     assert outcome.ret == pytest.ExitCode.USAGE_ERROR
     assert len([text for text in outcome.errlines if text]) == 1
     outcome.stderr.fnmatch_lines([f"ERROR: {line}"])
@@ -78,6 +80,47 @@ def test_an_image_that_is_not_here(pytester: pytest.Pytester, rootdir: Path, abs
         f" build it with --campaign-build, or `docker pull {absent}` if it comes from a registry"
     )
     refuses(pytester, line, *SESSION, f"--campaign-set=services.abacus.image={absent}")
+
+
+def test_an_image_that_is_not_here_is_missed_before_the_slot_is_free(
+    pytester: pytest.Pytester, rootdir: Path, absent: str
+) -> None:
+    """A session whose image is absent does not wait for hours until another one leaves the slot to hear it."""
+    options = ("--campaign-gpus=none", f"--campaign-set=services.abacus.image={absent}")
+    with slot_held():
+        refuses(pytester, f"the image {absent} of the service abacus is not here: *", *SESSION, *options)
+
+
+def build(folder: Path, name: str, *lines: str) -> None:
+    """Make an image from that of the abacus."""
+    (folder / "Dockerfile").write_text("\n".join(["FROM pytest-llem/abacus:test", *lines, ""]))
+    docker("build", "--tag", name, str(folder))
+
+
+def test_an_image_of_another_version(pytester: pytest.Pytester, rootdir: Path, absent: str) -> None:
+    """An image whose label says that its worker speaks another protocol is refused before it is started."""
+    build(rootdir, absent, "LABEL org.pytest-llem.protocol=0")
+    line = (
+        f"the image {absent} of the service abacus has another version of pytest-llem: build it anew"
+        f" with --campaign-build, or `docker pull {absent}` if it comes from a registry"
+    )
+    refuses(pytester, line, *SESSION, f"--campaign-set=services.abacus.image={absent}")
+
+
+def test_an_image_of_another_version_without_a_label(
+    pytester: pytest.Pytester, rootdir: Path, absent: str
+) -> None:
+    """A worker whose hello is not understood fails its experiments with a sentence, and leaves no container."""
+    build(
+        rootdir,
+        absent,
+        "RUN sed -i s/start_method_reason/start_reason/ /opt/llem/lib/pytest_llem/worker/*.py",
+    )
+    outcome = pytester.run(*SESSION, f"--campaign-set=services.abacus.image={absent}")
+    outcome.assert_outcomes(failed=4)
+    where = "the image of abacus (--campaign-build builds it anew) has another version of pytest-llem"
+    outcome.stdout.fnmatch_lines([f"*the worker of abacus speaks another protocol: {where}*"])
+    assert containers_of(rootdir) == []
 
 
 def test_an_image_is_built_when_that_is_asked_for(
@@ -135,6 +178,20 @@ def test_no_compose_plugin(pytester: pytest.Pytester, rootdir: Path) -> None:
     hide = ("unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(Path(path).parent))
     line = "the docker command has no Compose v2: install the package docker-compose-plugin"
     refuses(pytester, line, *hide, *SESSION)
+
+
+def test_a_compose_plugin_that_is_too_old(
+    pytester: pytest.Pytester, rootdir: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A Compose that does not know the tags of a session's own file is told which version does."""
+    old = f"""#!/bin/sh
+    case "$*" in *"compose version"*) echo Docker Compose version 2.20.2;; *) exec {shutil.which("docker")} "$@";; esac
+    """
+    (tmp_path / "docker").write_text(old)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    line = "Compose 2.20.2 is too old: update the package docker-compose-plugin to 2.24.4 or newer"
+    refuses(pytester, line, *SESSION)
 
 
 def test_no_permission_for_the_socket(

@@ -108,10 +108,17 @@ def test_each_service_sees_models_and_energy_counters(services: dict[str, Any]) 
     """Models live in one volume for all sessions; RAPL can be read and not written."""
     for service in services.values():
         volumes = {volume["target"]: volume for volume in service["volumes"]}
-        assert volumes["/models"]["type"] == "volume"
+        assert (volumes["/models"]["type"], volumes["/models"]["source"]) == ("volume", "models")
         assert volumes["/host/powercap"]["read_only"] is True
         assert service["environment"]["HF_HOME"] == "/models"
         assert service["environment"]["LLEM_POWERCAP_ROOT"] == "/host/powercap"
+
+
+def test_models_can_live_in_a_folder(tmp_path: Path) -> None:
+    """`LLEM_MODELS` names a folder of this machine, on a larger disk, in place of the volume."""
+    for service in Compose(SHIPPED, variables={"LLEM_MODELS": str(tmp_path)}).services().values():
+        (models,) = [volume for volume in service["volumes"] if volume["target"] == "/models"]
+        assert (models["type"], models["source"]) == ("bind", str(tmp_path))
 
 
 def test_each_service_gets_the_token_as_a_secret(services: dict[str, Any]) -> None:

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from hub_sessions import assert_refused, begun, effective, write
-from runs import results_of
+from runs import events, results_of
 from standin.hub import Hub, Repository, commit
 from standin.models import FILES, SENTENCES, TEXT_FILES, WEIGHTS
 
@@ -111,8 +111,20 @@ def test_random_weights_take_the_architecture_alone(pytester: pytest.Pytester, h
     assert effective(pytester.path, "model_revision") == [commit(tiny)] * 2
 
 
+@pytest.mark.usefixtures("hub")
+def test_the_service_that_asks_the_hub_is_started_like_any_other(pytester: pytest.Pytester) -> None:
+    """Its start is an event, is charged to the first experiment, and gives a cold start its new service."""
+    write(pytester.path, models="[org/tiny, org/small]")
+    cold = ("force_cold_start", "restart_container")
+    options = [f"--campaign-set=cold_start.{key}=true" for key in cold]
+    pytester.runpytest_subprocess("--campaign=c.yaml", *options).assert_outcomes(passed=2)
+    (started,), (renewed,) = events(pytester.path, "service_started"), events(pytester.path, "renewed")
+    took_s = [result["service_start_s"] for result in results_of(pytester.path)]
+    assert took_s == [started["took_s"], renewed["took_s"]]
+
+
 def test_a_terminal_shows_what_is_fetched(pytester: pytest.Pytester, hub: Hub) -> None:
-    """While a model is checked and fetched, a terminal says so, and the line goes away again."""
+    """While a service starts, and a model is checked and fetched, a terminal says so; the line goes away again."""
     write(pytester.path)
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "pytest", "--campaign=c.yaml", "--campaign-fetch"]
@@ -120,6 +132,7 @@ def test_a_terminal_shows_what_is_fetched(pytester: pytest.Pytester, hub: Hub) -
     os.close(theirs)
     output = read_all(ours)
     assert session.wait() == pytest.ExitCode.OK
+    assert re.search(r"\rservice pytorch: starting *\r +\r", output)
     assert re.search(r"\rhub: checking org/tiny *\rhub: fetching org/tiny *\r +\r", output)
 
 
@@ -217,12 +230,39 @@ def test_a_refusal_reaches_the_controller_of_xdist(pytester: pytest.Pytester, hu
     assert results_of(pytester.path) == []
 
 
-def test_a_service_that_does_not_come_up(pytester: pytest.Pytester, hub: Hub) -> None:
-    """Without the interpreter that is to ask the hub the session ends with the reason."""
+def test_a_service_that_does_not_come_up(pytester: pytest.Pytester, hub: Hub, fruitless: Path) -> None:
+    """Without the worker that is to ask the hub the session ends with the reason, which is in the journal too."""
     write(pytester.path)
-    python = "--campaign-set=services.pytorch.python=/no/such/python"
+    python = f"--campaign-set=services.pytorch.python={fruitless}"
     done = pytester.runpytest_subprocess("--campaign=c.yaml", python)
-    assert_refused(pytester.path, done, r"services\.pytorch\.python: /no/such/python is not there: .*")
+    reason = f"the worker of pytorch ({fruitless}) ended before it answered"
+    assert_refused(pytester.path, done, re.escape(reason))
+    assert [event["problem"] for event in events(pytester.path, "service_started")] == [reason]
+    assert hub.asked == []
+
+
+def test_a_docker_engine_that_is_gone_before_the_hub_is_asked(pytester: pytest.Pytester, hub: Hub) -> None:
+    """It is waited for as before an experiment; then the session ends, all is pending, and it says what to type."""
+    pytester.makeconftest(
+        """
+        from pytest_llem.executors.health import Patience
+        from pytest_llem.executors.local import LocalExecutor
+        from pytest_llem.runner import Runner
+
+        LocalExecutor.unavailable = lambda self: "no Docker engine answers: start it"  # as if it needed one
+        Runner.__init__.__kwdefaults__["patience"] = Patience(host_s=0.2)
+        """
+    )
+    write(pytester.path)
+    done = pytester.runpytest_subprocess("--campaign=c.yaml")
+    assert done.ret == pytest.ExitCode.TESTS_FAILED
+    done.stdout.fnmatch_lines(
+        [
+            "1 experiments remain: pytest --campaign=c.yaml --lf",
+            "*no Docker engine answers: start it; waited 0.2 s for it. The rest is pending: go on with --lf*",
+        ]
+    )
+    assert events(pytester.path, "running") == results_of(pytester.path) == []
     assert hub.asked == []
 
 

@@ -46,7 +46,7 @@ SERVED = """
   - {config_name: closed, load: {mode: closed, concurrency: 6}}
   - {config_name: poisson, streaming: true, load: {mode: poisson, rate: 20}}
   - {config_name: flood, load: {mode: constant, rate: 10000, requests: 12}}
-  - {config_name: texts, prompts_file: texts.txt}
+  - {config_name: texts, prompts_file: texts.txt, prefill: {enabled: true}}
   - {config_name: texts reused, prompts_file: texts.txt, prefix_reuse: allow}
   - {config_name: texts again and again, prompts_file: texts.txt, load: {mode: closed, concurrency: 2}}
   - {config_name: too long, max_input_tokens: 125}
@@ -181,6 +181,14 @@ def test_the_prefix_cache_serves_no_later_pass_unless_allowed(served: Experiment
     assert anew["cached_tokens"] == 0
     assert reused["cached_tokens"] > 0.5 * reused["prompt_tokens"]
     assert "prompts_from_cache" not in {*anew["flags"], *reused["flags"]}
+
+
+def test_prefill_is_not_served_from_the_cache(served: Experiments) -> None:
+    """The second window computes every prompt of every pass anew, for one token a request."""
+    second = measurement(served["texts"])["prefill"]
+    assert (second["cached_tokens"], second["output_tokens"]) == (0, second["requests"])
+    assert second["requests"] == 12 * second["passes"] >= 24
+    assert second["prompt_tokens"] > 0
 
 
 def test_prompts_that_a_load_repeats_are_flagged(served: Experiments) -> None:

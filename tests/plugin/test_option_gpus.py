@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runs import launches, results_of
-from sessions import start_session, wait_until
+from sessions import slot_held, start_session, wait_until
 from standin.build import Gpu, build_nvml, environment, uuid
 
 Campaign = Callable[..., Path]
@@ -134,3 +134,14 @@ def test_the_second_session_on_a_slot_waits_and_says_for_whom(
     ended = max(result["completed_at"] for result in results_of(root / "results-first"))
     assert min(result["started_at"] for result in results_of(root / "results-second")) > ended
     assert min(result["started_at"] for result in results_of(root / "results-beside")) < ended
+
+
+def test_what_is_missing_is_said_before_the_slot_is_free(
+    pytester: pytest.Pytester, campaign: Campaign, two_gpus: list[str]
+) -> None:
+    """A session that could not run is refused at once, not after hours in which another one has the slot."""
+    campaign("services: {abacus: {python: /no/such/python}}\n")
+    with slot_held(two_gpus[0]):
+        done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-gpus=0", timeout=60)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: services.abacus.python: /no/such/python is not there*"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.schema import Service
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose import engine, files, owner
+from pytest_llem.executors.compose.hub_token import token_file
 from pytest_llem.executors.compose.project import Project, ProjectFiles, client_of, variables
 from pytest_llem.executors.compose.worker import ContainerWorker
 from pytest_llem.executors.services import ServiceExecutor, without_gpu
@@ -64,6 +64,7 @@ class ComposeExecutor(ServiceExecutor):
     """
 
     name = "compose"
+    more_room = "mount a folder of a larger disk there (LLEM_MODELS, docs/docker.md)"
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class ComposeExecutor(ServiceExecutor):
         self._has_started = False
 
     def problems(self, backends: Iterable[str]) -> list[str]:
-        """See `Executor`: an engine, valid files, a service and an image for each backend."""
+        """See `Executor`: an engine, valid files, a service for each backend, and its image unless that is built."""
         wanted = list(backends)
         try:
             found = engine.ask(client_of())
@@ -108,24 +109,27 @@ class ComposeExecutor(ServiceExecutor):
         except ExecutorError as error:
             return self._missing_services(wanted) or [str(error)]
         self._say(f"Docker engine {found.version}{'' if found.has_nvidia else WITHOUT_GPUS}")
-        owner.sweep(client_of(), self._say)
         if lacking := [line for name in wanted for line in without_gpu(self._backends[name])]:
             return lacking
-        return self._missing_images({name: images[self._service(name)] for name in wanted})
+        return [] if self._setup.build else self._image_problems(wanted, images)
+
+    def make_ready(self, backends: Iterable[str]) -> list[str]:
+        """See `Executor`: what dead sessions have left is removed, and images are built if that was asked for."""
+        assert self._project is not None, "problems() comes first"
+        owner.tidy_up(self._say)
+        if not self._setup.build:
+            return []
+        wanted = list(backends)
+        try:
+            for line in self._project.build([self._service(name) for name in wanted]):
+                self._say(line)
+            return self._image_problems(wanted, self._project.images())
+        except ExecutorError as error:
+            return [str(error)]
 
     def unavailable(self) -> str | None:
         """See `Executor`."""
-        return engine.is_gone(client_of())
-
-    def engine_pids(self, backend: str) -> set[int]:
-        """See `Executor`."""
-        worker = self._workers.get(backend)
-        if not isinstance(worker, ContainerWorker) or not worker.alive:
-            return set()
-        try:
-            return worker.engine_pids()
-        except (ConnectionError, ExecutorError):
-            return set()
+        return engine.is_gone()
 
     def close(self) -> None:
         """See `Executor`."""
@@ -187,21 +191,21 @@ class ComposeExecutor(ServiceExecutor):
             for name in backends
         }
         files.write(override_file, services)
-        environment_file = self._folder.path / "session.env"
-        files.write_environment(environment_file, {**self._variables(), **self._setup.environment})
-        own_environment = [path for path in (self._rootdir / ".env",) if path.is_file()]
+        defaults, session = (self._folder.path / name for name in ("defaults.env", "session.env"))
+        files.write_environment(defaults, self._variables())
+        files.write_environment(session, self._setup.environment)
         return Project(
             ProjectFiles(
                 name=self._setup.project_name,
                 directory=self._rootdir,
                 compose=self._setup.compose_files,
-                environment=[*own_environment, environment_file],
+                environment=[defaults, *files.own_environment(self._rootdir), session],
                 override=override_file,
             )
         )
 
     def _variables(self) -> Mapping[str, str]:
-        return variables(files.PACKAGE, __version__, _token_file(self._folder.path), POWERCAP)
+        return variables(files.PACKAGE, __version__, token_file(self._folder.path), POWERCAP)
 
     def _missing_services(self, backends: Iterable[str]) -> list[str]:
         """Return a sentence for each service that no file declares: of our override alone Compose makes no sense."""
@@ -214,31 +218,21 @@ class ComposeExecutor(ServiceExecutor):
             for name in files.undeclared(paths, wanted)
         ]
 
-    def _missing_images(self, images: Mapping[str, str]) -> list[str]:
-        """Build what is missing if that was asked for; return a sentence for each image that is not there."""
+    def _image_problems(self, backends: Iterable[str], images: Mapping[str, str]) -> list[str]:
+        """Return a sentence for each backend whose service cannot run in its image."""
+        services = map(self._service, backends)
+        found = (self._image_problem(service, images[service]) for service in services)
+        return [problem for problem in found if problem is not None]
+
+    def _image_problem(self, service: str, image: str) -> str | None:
+        """Return why a service cannot run in its image, with the remedy, or None."""
         assert self._project is not None
-        if self._setup.build:
-            try:
-                for line in self._project.build([self._service(name) for name in images]):
-                    self._say(line)
-            except ExecutorError as error:
-                return [str(error)]
-        return [
-            f"the image {image or '(unnamed)'} of the service {self._service(name)} is not here:"
-            f" build it with --campaign-build, or `docker pull {image}` if it comes from a registry"
-            for name, image in images.items()
-            if not self._project.has_image(image)
-        ]
-
-
-def _token_file(folder: Path) -> Path | None:
-    """Return a file with the user's Hugging Face token, where huggingface_hub looks for it; None without one."""
-    token = os.environ.get("HF_TOKEN")
-    if token:
-        path = folder / "hf_token"
-        path.touch(mode=0o600)
-        path.write_text(token)
-        return path
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    own = Path(os.environ.get("HF_TOKEN_PATH", home / "token")).expanduser()
-    return own if own.is_file() else None
+        remedy = f"with --campaign-build, or `docker pull {image}` if it comes from a registry"
+        if not self._project.has_image(image):
+            return f"the image {image or '(unnamed)'} of the service {service} is not here: build it {remedy}"
+        if self._project.is_stale(image):
+            return (
+                f"the image {image} of the service {service} has another version of pytest-llem:"
+                f" build it anew {remedy}"
+            )
+        return None

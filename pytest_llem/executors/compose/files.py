@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -32,6 +34,10 @@ OVERRIDE_NAMES = (
 INPUTS = "/llem/inputs"
 """Where a container finds what is mounted for it."""
 
+LINKS_UP = 2
+"""How many folders up a link may lead out of what is mounted: from a snapshot in the hub's cache to the blobs beside
+all snapshots (huggingface_hub, "Understand caching")."""
+
 
 def find(rootdir: Path, backends: Iterable[str]) -> list[Path]:
     """Return the project's own Compose files if they have a service for one of the backends, else the packaged one.
@@ -48,6 +54,12 @@ def find(rootdir: Path, backends: Iterable[str]) -> list[Path]:
 
 
 _NAMES = (OWN_NAMES, OVERRIDE_NAMES)
+
+
+def own_environment(rootdir: Path) -> list[Path]:
+    """Return the project's `.env`, if there is one: Compose takes it by itself only where no other file is named."""
+    path = rootdir / ".env"
+    return [path] if path.is_file() else []
 
 
 def services(path: Path) -> set[str] | None:
@@ -75,8 +87,22 @@ def _mapping(node: yaml.Node | None) -> dict[str, yaml.Node]:
 
 def mounted(path: Path) -> str:
     """Return where a container finds a folder or file of the host."""
+    whole = _with_linked(path)
+    return str(Path(_target(whole), path.relative_to(whole)))
+
+
+def _target(path: Path) -> str:
     digest = hashlib.sha256(str(path).encode()).hexdigest()[:8]
     return f"{INPUTS}/{digest}-{path.name}"
+
+
+@functools.cache  # settled when the services come up, whatever is linked later
+def _with_linked(path: Path) -> Path:
+    """Return the folder to mount for a path, so that the links in it lead to something in a container too."""
+    around = [folder for folder in path.parents[:LINKS_UP] if folder.name]  # never the whole disk
+    targets = [Path(os.path.realpath(link)) for link in path.rglob("*") if link.is_symlink()]
+    beside = [target for target in targets if any(map(target.is_relative_to, around))]
+    return Path(os.path.commonpath([path, *beside]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +130,7 @@ class Override:
             "entrypoint": ["python3", "-m", "pytest_llem.worker", "--resident", "--socket", DEFAULT_SOCKET],
             "command": worker_arguments(spec),
             "environment": dict(wanted.env),
-            "volumes": [_bind(path) for path in self.inputs],
+            "volumes": [_bind(path) for path in dict.fromkeys(map(_with_linked, self.inputs))],
         }
         if wanted.image is not None:
             overridden["image"] = wanted.image
@@ -126,7 +152,7 @@ def _reservation(gpus: Sequence[str]) -> _Replace:
 
 
 def _bind(path: Path) -> dict[str, Any]:
-    return {"type": "bind", "source": str(path), "target": mounted(path), "read_only": True}
+    return {"type": "bind", "source": str(path), "target": _target(path), "read_only": True}
 
 
 class _Dumper(yaml.SafeDumper):

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pytest_llem.executors.base import ExecutorError
-from pytest_llem.executors.compose.engine import last_line
+from pytest_llem.executors.compose.engine import ANSWER_WITHIN_S, is_gone, last_line
+from pytest_llem.worker.protocol import PROTOCOL_VERSION
 
 if TYPE_CHECKING:
     from python_on_whales import Container, DockerClient
@@ -64,11 +65,11 @@ class Project:
         """Return whether the engine has an image."""
         return bool(image) and self._client.image.exists(image)
 
-    def protocol_of(self, image: str) -> str | None:
-        """Return the version of the protocol that an image's worker speaks, as its label says; None without one."""
+    def is_stale(self, image: str) -> bool:
+        """Return whether an image's worker speaks another protocol, as its label says; one without is believed."""
         with _refusals(f"the image {image} cannot be looked at"):
             labels = self._client.image.inspect(image).config.labels or {}
-        return labels.get(PROTOCOL_LABEL)
+        return labels.get(PROTOCOL_LABEL) not in (None, str(PROTOCOL_VERSION))
 
     def image_id(self, container: str) -> str:
         """Return the digest of a container's image."""
@@ -110,31 +111,26 @@ class Project:
             self._client.compose.rm([service], stop=True)
 
     def inspect(self, container: str) -> Container | None:
-        """Return a container's facts, or None if it is gone."""
-        from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see `client_of`
-
-        try:
+        """Return a container's facts, or None: it is gone, or the engine is."""
+        with contextlib.suppress(ExecutorError), _refusals("the container cannot be looked at"):
             return self._client.container.inspect(container)
-        except DockerException:
-            return None
+        return None
 
     def log_tail(self, container: str, lines: int) -> str:
-        """Return the end of what a container's main process has printed; '' if it is gone."""
-        from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see `client_of`
-
-        try:
+        """Return the end of what a container's main process has printed; '' if it is gone, or the engine is."""
+        with contextlib.suppress(ExecutorError), _refusals("the container's log cannot be read"):
             return str(self._client.container.logs(container, tail=lines)).strip()
-        except DockerException:
-            return ""
+        return ""
 
     def host_pids(self, container: str) -> list[int]:
-        """Return the processes of a container, as the host counts them; none if it is gone."""
-        top = subprocess.run(  # noqa: S603 - python-on-whales has no `top` yet
-            ["docker", "top", container, "-eo", "pid"],  # noqa: S607
-            capture_output=True,
-            check=False,
-            text=True,
-        )
+        """Return the processes of a container, as the host counts them; none if it is gone, or the engine is."""
+        command = ["docker", "top", container, "-eo", "pid"]  # python-on-whales has no `top` yet
+        try:
+            top = subprocess.run(  # noqa: S603 - no shell
+                command, capture_output=True, check=False, text=True, timeout=ANSWER_WITHIN_S
+            )
+        except subprocess.TimeoutExpired:
+            return []
         return [int(line) for line in top.stdout.splitlines()[1:]]
 
     def down(self) -> None:
@@ -160,12 +156,15 @@ def client_of(files: ProjectFiles | None = None) -> DockerClient:
 
 @contextlib.contextmanager
 def _refusals(what: str) -> Iterator[None]:
+    """Turn what docker says into our own words, and do not ask an engine that would not answer."""
     from python_on_whales.exceptions import DockerException  # noqa: PLC0415 - see `client_of`
 
+    if problem := is_gone():
+        raise ExecutorError(f"{what}: {problem}")
     try:
         yield
     except DockerException as error:
-        raise ExecutorError(f"{what}: {last_line(error)}") from error
+        raise ExecutorError(f"{what}: {last_line(error.stderr, error.return_code)}") from error
 
 
 def variables(package: Path, tag: str, token_file: Path | None, powercap: Path) -> Mapping[str, str]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose.conversation import ExecConversation
+from pytest_llem.executors.compose.engine import is_gone
 from pytest_llem.executors.compose.project import Project
-from pytest_llem.executors.services import shake_hands
+from pytest_llem.executors.services import CHECK_WITHIN_S, shake_hands
 from pytest_llem.records import Failure, FailureClass
 from pytest_llem.worker.protocol import REPLY, Answer, AnyRequest, Attach, Hello, Welcome
 
@@ -47,7 +48,6 @@ class ContainerWorker:
         attach: bool,
     ) -> None:
         self._project = project
-        self._backend = backend
         self._service = service
         self.container = container
         self._leash: ExecConversation | None = None
@@ -87,6 +87,9 @@ class ContainerWorker:
 
     def post_mortem(self, error: ConnectionError) -> Failure:
         """See `Worker`."""
+        if gone := is_gone():
+            self.let_go()
+            return Failure(kind="lost", message=gone)
         container = self._project.inspect(self.container)
         kind: FailureClass = "oom" if container is not None and self._ran_out(container) else "lost"
         message = self._ending() or str(error)
@@ -109,15 +112,15 @@ class ContainerWorker:
         """See `Worker`."""
         return set(self._project.host_pids(self.container))
 
-    def engine_pids(self) -> set[int]:
-        """Return the live engine's process ids as the host counts them."""
-        inside = set(shake_hands(self, self._backend, "").engine_pids)
-        return {pid for pid in self._project.host_pids(self.container) if _innermost_pid(pid) in inside}
+    def on_host(self, pids: Collection[int]) -> set[int]:
+        """See `Worker`; they cannot be told where /proc does not show the container, as in another container."""
+        all_of_it = self.pids()
+        return {pid for pid in all_of_it if _innermost_pid(pid) in pids} or all_of_it
 
     def _come_up(self, within_s: float, *, attach: bool) -> None:
         """Wait for the server's first answer; to an `Attach` it goes on listening, and that is our leash."""
         first = Attach() if attach else Hello()
-        self._leash = ExecConversation(self.container, _line(first), None, within_s)
+        self._leash = ExecConversation(self.container, _line(first), within_s + CHECK_WITHIN_S, within_s)
         next(iter(self._leash))
         if not attach:
             self.let_go()

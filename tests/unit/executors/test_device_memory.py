@@ -75,6 +75,11 @@ def test_memory_that_cannot_be_told_apart_is_not_judged(reading: GpuMemory) -> N
     assert memory([reading]).crowded(90, our_engine) is None
 
 
+def test_memory_is_not_judged_while_the_engine_is_not_known() -> None:
+    """Where nobody can say whether an engine lives, full memory may be its own."""
+    assert memory([gpu(950, p99=940)]).crowded(90, lambda: None) is None
+
+
 def test_engine_is_asked_for_its_processes_only_when_it_matters() -> None:
     """Below the threshold nothing has to be told apart: the question is an exec into a container."""
     assert memory([gpu(100)]).crowded(90, pytest.fail) is None

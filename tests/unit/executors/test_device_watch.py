@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pytest_llem.executors import cpu_load
 from pytest_llem.executors.cpu_load import CpuLoad, CpuTime, foreign_share
 from pytest_llem.executors.gpus import GpuMemory
 from pytest_llem.executors.isolation import (
@@ -153,8 +154,27 @@ def test_the_share_of_others_is_what_is_busy_and_not_ours(
 
 
 def test_a_short_window_has_no_share() -> None:
-    """Before its begin, and so soon after it, the load of others is not judged."""
-    load = CpuLoad(set)
+    """Before its begin, and so soon after it, the load of others is not judged, and our processes are not listed."""
+    script = Script([], ours={os.getpid()})
+    load = CpuLoad(script.own_pids)
     assert load.share() is None
     load.begin()
     assert load.share() is None
+    assert script.asked == 0
+
+
+@pytest.mark.parametrize(("gpus", "listings"), [([], (1, 1, 2)), ([used_by()], (0, 0, 0))])
+def test_our_processes_are_not_listed_within_the_window(
+    monkeypatch: pytest.MonkeyPatch, gpus: list[GpuMemory], listings: tuple[int, int, int]
+) -> None:
+    """Listing is a command where they are in containers: it runs before and after, and on GPUs not at all."""
+    monkeypatch.setattr(cpu_load, "LEAST_S", 0.0)
+    script = Script(gpus, ours={os.getpid()})
+    with DeviceWatch(script.read, script.own_pids).watching() as look:
+        look.enter("warm-up")
+        before = script.asked
+        look.enter("window")
+        within = script.asked
+    share = look.found().foreign_cpu_share
+    assert (before, within, script.asked) == listings
+    assert (share is None) is bool(gpus)

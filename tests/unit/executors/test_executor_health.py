@@ -249,13 +249,25 @@ def test_new_service_replaces_one_that_was_used_and_spends_no_restart(bench: Ben
 
 
 def test_engine_that_comes_back_in_time_is_waited_for(bench: Bench) -> None:
-    """The wait is shown, and the journal has its reason and length."""
+    """The wait is shown, its beginning has a line, and the journal has its reason and length."""
     bench.executor.docker_answers = (NO_DOCKER, NO_DOCKER, None)
     assert bench.health(host_s=60.0).admit("abacus") is None
     assert bench.log.waits == [NO_DOCKER, NO_DOCKER, ""]
+    assert bench.log.lines == [f"{NO_DOCKER}; waiting for it, 60 s at most"]
     (event,) = bench.log.named("unavailable")
     assert (event["problem"], event["is_back"]) == (NO_DOCKER, True)
     assert event["waited_s"] > 0
+
+
+def test_engine_that_hangs_beside_a_service_is_waited_for(bench: Bench) -> None:
+    """A service that runs is not asked while its engine does not answer, and is the same one afterwards."""
+    health = bench.health(host_s=60.0)
+    health.admit("abacus")
+    before = bench.pid
+    bench.executor.docker_answers = (NO_DOCKER, None)
+    assert health.admit("abacus") is None
+    assert bench.pid == before
+    assert bench.log.names() == ["service_started", "unavailable"]
 
 
 def test_engine_that_stays_away_ends_the_session(bench: Bench) -> None:
@@ -314,6 +326,22 @@ def test_gpu_that_others_fill_is_unhealthy(bench: Bench, limit_pct: float, is_he
     if refusal:
         assert "92 % of the memory of GPU-1 is used by others than our engine" in refusal.message
         assert "71680 MiB of it by process 4711" in refusal.message
+
+
+def test_gpu_is_not_judged_while_a_service_does_not_say_which_engine_it_has(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Full memory may be that of an engine whose worker does not answer now: nobody else is blamed."""
+    monkeypatch.setattr(services, "CHECK_WITHIN_S", 0.3)
+    monkeypatch.setattr(bench.executor, "check", lambda _: None)
+    bench.memory = [gpu(1), gpu(74, {4711: 70 * GIB})]
+    health = bench.health(max_restarts=0)
+    health.admit("abacus")
+    pid = bench.pid
+    os.kill(pid, signal.SIGSTOP)
+    health.check("cycle")
+    os.kill(pid, signal.SIGCONT)
+    assert health.given_up == {}
 
 
 def test_memory_of_an_ended_engine_that_stays_costs_a_restart(bench: Bench) -> None:

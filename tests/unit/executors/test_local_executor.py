@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,6 +17,8 @@ from pytest_llem.campaign.schema import Service
 from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.gpus import installed
 from pytest_llem.executors.local import LocalExecutor
+from pytest_llem.records import Environment
+from pytest_llem.worker.protocol import Welcome
 
 SPEC = BackendSpec(
     name="harp",
@@ -23,6 +28,24 @@ SPEC = BackendSpec(
     preload=("harp_that_is_not_installed", "json", "pytest_llem.backends.harp.engine"),
     install="pip install harp",
 )
+
+WELCOME = Welcome(
+    version="0.0.0",
+    pid=1,
+    start_method="spawn",
+    start_method_reason="",
+    environment=Environment(
+        hostname=None,
+        machine="x86_64",
+        kernel="6.1",
+        cpu="a CPU",
+        logical_cpus=1,
+        governor=None,
+        memory_bytes=1,
+        python="3.11",
+        packages={},
+    ),
+).model_dump(mode="json")
 
 
 @pytest.fixture
@@ -94,4 +117,58 @@ def test_an_interpreter_that_does_not_exist_is_named(executor: LocalExecutor, tm
 def test_a_worker_that_ends_at_once_is_an_error(executor: LocalExecutor) -> None:
     """An interpreter that is none ends before it answers, and that is said instead of waited for."""
     with pytest.raises(ExecutorError, match="ended before it answered"):
+        executor.service("harp")
+
+
+OF_ANOTHER_VERSION = """#!{python}
+import os, socket, sys
+path = sys.argv[sys.argv.index("--socket") + 1]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path + "-soon")
+listener.listen()
+os.rename(path + "-soon", path)
+listener.accept()[0].sendall({hello!r} + b"\\n")
+"""
+
+
+@pytest.mark.parametrize(
+    "hello",
+    [
+        pytest.param({**WELCOME, "protocol": 0}, id="another number"),
+        pytest.param({**WELCOME, "protocol": 0, "mood": "fine"}, id="a field that we do not know"),
+        pytest.param({"type": "welcome", "protocol": 0}, id="without fields that we want"),
+        pytest.param({"type": "greeting"}, id="another message"),
+    ],
+)
+def test_a_worker_of_another_version_is_named(tmp_path: Path, hello: dict[str, object]) -> None:
+    """However its hello differs from ours, one sentence says where another version is."""
+    program = tmp_path / "python"
+    program.write_text(OF_ANOTHER_VERSION.format(python=sys.executable, hello=json.dumps(hello).encode()))
+    program.chmod(0o755)
+    services = {"harp": Service(python=str(program))}
+    executor = LocalExecutor({"harp": SPEC}, services, start_timeout_s=10, rootdir=tmp_path)
+    line = f"the worker of harp speaks another protocol: {program} has another version of pytest-llem"
+    with contextlib.closing(executor), pytest.raises(ExecutorError, match=re.escape(line)):
+        executor.service("harp")
+
+
+SILENT = """#!{python}
+import os, socket, sys, time
+path = sys.argv[sys.argv.index("--socket") + 1]
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(path + "-soon")
+listener.listen()
+os.rename(path + "-soon", path)
+sys.stdin.read()
+"""
+
+
+def test_a_worker_that_listens_and_says_nothing_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    """Its answer to the first question is part of its start, and has what is left of the time for that."""
+    program = tmp_path / "python"
+    program.write_text(SILENT.format(python=sys.executable))
+    program.chmod(0o755)
+    services = {"harp": Service(python=str(program))}
+    executor = LocalExecutor({"harp": SPEC}, services, start_timeout_s=1, rootdir=tmp_path)
+    with contextlib.closing(executor), pytest.raises(ExecutorError, match="the worker said nothing for"):
         executor.service("harp")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +21,15 @@ def told(here: Installed = NO_GPUS, *, executor: str = "local", **more: Any) -> 
     """Return what is known of a machine with these GPUs, which no driver answers for."""
     services, environ = more.get("services", {}), more.get("environ", {})
     placement = place(more.get("gpus"), services, environ, here)
-    return host_of(here, placement, services, ["one", "two"], executor=executor, environ=environ)
+    return host_of(
+        here,
+        placement,
+        services,
+        ["one", "two"],
+        executor=executor,
+        rootdir=more.get("rootdir", Path.cwd()),
+        environ=environ,
+    )
 
 
 def test_a_machine_without_gpus_is_known_to_have_none() -> None:
@@ -50,16 +60,42 @@ def test_containers_may_run_on_another_machine(environ: dict[str, str], known: b
     assert told(executor="local", environ=environ) is not None
 
 
-def test_modules_are_known_of_this_interpreter_alone() -> None:
-    """A backend with an interpreter of its own, and one in a container, may have other packages."""
-    host = told(services={"two": Service(python="/elsewhere/python")})
+def test_modules_are_those_of_the_interpreter_that_will_run(tmp_path: Path) -> None:
+    """A backend with an interpreter of its own has the packages of that one, and of a broken one none is known."""
+    lean = tmp_path / "lean" / "bin" / "python"
+    lean.parent.mkdir(parents=True)
+    lean.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
+    lean.chmod(0o755)
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    (packages / "kernels.py").touch()
+    for one, two in (
+        (Service(env={"PYTHONPATH": str(packages)}), Service(python="lean/bin/python")),
+        (Service(python=sys.executable, env={"PYTHONPATH": str(packages)}), Service(python=str(lean))),
+    ):
+        host = told(services={"one": one, "two": two}, rootdir=tmp_path)
+        assert host is not None
+        assert host.has_module("one", "kernels") is True
+        assert host.has_module("two", "kernels") is False
+        assert host.has_module("one", "something_else") is None
+    broken = told(services={"one": Service(python="/elsewhere/python"), "two": Service(python="/bin/false")})
+    assert broken is not None
+    assert {broken.has_module(name, "kernels") for name in ("one", "two")} == {None}
+
+
+@pytest.mark.parametrize("executor", ["compose", "auto"])
+def test_the_modules_of_an_image_are_not_known(executor: str) -> None:
+    """What a container holds is not looked into before it runs."""
+    host = told(executor=executor)
     assert host is not None
-    assert host.has_module("one", OPTIONAL_MODULES[0]) in (True, False)
-    assert host.has_module("two", OPTIONAL_MODULES[0]) is None
-    assert host.has_module("one", "something_else") is None
-    contained = told(executor="compose")
-    assert contained is not None
-    assert contained.has_module("one", OPTIONAL_MODULES[0]) is None
+    assert {host.has_module("one", name) for name in OPTIONAL_MODULES} == {None}
+
+
+def test_the_cache_of_models_is_that_of_the_session() -> None:
+    """Models that were fetched before are looked for where the hub's client of this session has them."""
+    host = told(environ={"HF_HOME": "/large/disk"})
+    assert host is not None
+    assert host.hub == Path("/large/disk/hub")
 
 
 def test_a_service_has_the_gpus_that_it_works_on() -> None:
