@@ -136,7 +136,8 @@ def _listed(config: Config, is_sliding: Callable[[int], bool]) -> Windows:
     kinds = config.get("layer_types") or [
         sliding if is_sliding(layer) else full for layer in range(config.layers)
     ]
-    if len(kinds) != config.layers or not {*kinds} <= {sliding, full}:
+    is_known = isinstance(kinds, list) and all(kind in (sliding, full) for kind in kinds)
+    if not is_known or len(kinds) != config.layers:
         raise UnknownArchitectureError("config.json: layer_types has kinds of attention not known here")
     return [config.number("sliding_window") if kind == sliding else None for kind in kinds]
 

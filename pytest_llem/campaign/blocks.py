@@ -10,10 +10,11 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
-from pytest_llem.campaign.drafts import Draft, GridError, common, layered, shown, whole
+from pytest_llem.campaign.drafts import Draft, common, layered, shown, whole
 from pytest_llem.campaign.entries import nest
-from pytest_llem.campaign.findings import did_you_mean
+from pytest_llem.campaign.findings import Findings, did_you_mean
 from pytest_llem.campaign.keys import resolve_axis
+from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.campaign.parts import Parts, parts_of
 from pytest_llem.campaign.schema import Campaign, Fragment, Grid, Scalar
 
@@ -181,24 +182,36 @@ def _bundle(name: str, labels: Mapping[str, Fragment], spec: BackendSpec, backen
     return choices if any(choice.sets for choice in choices) else ()
 
 
-def exclusions(grid: Grid, found: Iterable[Block]) -> list[Exclusion]:
+def exclusions(loaded: LoadedCampaign, found: Iterable[Block]) -> list[Exclusion]:
     """Return the entries of `grid.exclude`.
 
     Raises:
-        GridError: an entry names no axis of the grid.
+        CampaignError: an entry names no axis of the grid.
     """
+    names = _axis_names(found)
+    findings = Findings()
+    entries = loaded.campaign.grid.exclude if loaded.campaign.grid else ()
+    for i, entry in enumerate(entries):
+        for key in entry:
+            if key not in names:
+                place = loaded.document.place("grid", "exclude", i, key)
+                hint = did_you_mean(key, names)
+                findings.problem(place, f"grid.exclude[{i}]: {key!r} is no axis of the grid{hint}")
+    findings.raise_any()
+    return [
+        Exclusion(
+            f"grid.exclude[{i}]",
+            {names[key]: frozenset(map(shown, values)) for key, values in entry.items()},
+        )
+        for i, entry in enumerate(entries)
+    ]
+
+
+def _axis_names(found: Iterable[Block]) -> dict[str, str]:
+    """Return all that axes may be called, with the name that points know them by."""
     names = {"backend": "backend", "model": "model", "model_name": "model"}
     for block in found:
         for axis in block.axes:
             name = axis[0].axis
             names |= {name.rpartition(".")[2]: name, name: name, f"{block.spec.name}.{name}": name}
-    return [_exclusion(f"grid.exclude[{i}]", entry, names) for i, entry in enumerate(grid.exclude)]
-
-
-def _exclusion(where: str, entry: Fragment, names: Mapping[str, str]) -> Exclusion:
-    conditions = {}
-    for key, values in entry.items():
-        if key not in names:
-            raise GridError(f"{where}: {key!r} is no axis of the grid{did_you_mean(key, names)}")
-        conditions[names[key]] = frozenset(map(shown, values))
-    return Exclusion(where, conditions)
+    return names

@@ -88,6 +88,14 @@ class Node:
             gone = (*gone, step)
         return gone, node
 
+    def place(self, *path: str | int) -> Mark:
+        """Return where the key or item at `path` is written, or else what is nearest above it."""
+        gone, node = self.follow(path)
+        if not gone:
+            return node.mark
+        _, above = self.follow(gone[:-1])
+        return above.marks.get(str(gone[-1]), node.mark)
+
 
 def node_of(value: Any, mark: Mark) -> Node:
     """Return a plain value as a node that lies at one place."""

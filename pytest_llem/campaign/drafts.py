@@ -18,10 +18,6 @@ from pytest_llem.campaign.parts import Parts, parts_of
 from pytest_llem.campaign.schema import Campaign, Fragment, Scalar
 
 
-class GridError(ValueError):
-    """The campaign has no points that can run, or too many; the message is one sentence."""
-
-
 class Draft(NamedTuple):
     """A point before it is judged.
 

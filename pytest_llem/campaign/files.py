@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import shlex
 from collections.abc import Iterable, Mapping
@@ -63,7 +64,7 @@ def read_document(path: Path, reading: Reading, where: object, key: str = "") ->
         UnreadableError: there is no mapping to go on with.
     """
     findings, name = reading.findings, reading.name(path)
-    asked = f"{key}: {name}" if key else name
+    asked = f"{key}: {name} " if key else ""
     node = compose(_text(path, name, findings, (where, asked)), name, findings)
     if node is None or node.value is None:
         findings.stop(name, "the file is empty")
@@ -78,18 +79,25 @@ def _text(path: Path, name: str, findings: Findings, asked: tuple[object, str]) 
     where, what = asked
     try:
         if path.is_dir():
-            findings.stop(where, f"{what} is a folder, not a file")
+            findings.stop(where, f"{what}is a folder, not a file")
         if path.exists() and not path.is_file():
-            findings.stop(where, f"{what} is not a regular file")
+            findings.stop(where, f"{what}is not a regular file")
         if path.stat().st_size > MAX_FILE_BYTES:
-            findings.stop(where, f"{what} is larger than {MAX_FILE_BYTES >> 20} MiB; that is no campaign")
+            findings.stop(where, f"{what}is larger than {MAX_FILE_BYTES >> 20} MiB; that is no campaign")
         return path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        findings.stop(where, f"{what} does not exist")
+        findings.stop(where, f"{what}does not exist{_near(path)}")
     except UnicodeDecodeError as error:
         findings.stop(name, f"not UTF-8 text: byte 0x{error.object[error.start]:02x} at offset {error.start}")
     except (OSError, ValueError) as error:
-        findings.stop(where, f"{what} cannot be read: {getattr(error, 'strerror', None) or error}")
+        findings.stop(where, f"{what}cannot be read: {getattr(error, 'strerror', None) or error}")
+
+
+def _near(path: Path) -> str:
+    """Return `; did you mean 'x'?` for a file beside it of nearly its name, else the empty string."""
+    beside = [file.name for file in path.parent.glob("*.y*ml")]
+    near = difflib.get_close_matches(path.name, beside, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def settled_below(path: Path, rootdir: Path) -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 
+from pytest_llem.campaign import windows
 from pytest_llem.campaign.schedule import Condition, Gap, Stop
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import Baseline, Configuration
@@ -30,6 +31,7 @@ class Forecast:
         experiments: that it has.
         measured: those of them whose configuration was measured before.
         starts: engine starts of `ASSUMED_START_S` that `about_s` assumes.
+        unlimited: experiments whose window, until `load.requests` are complete, is of unknown length: in no number.
     """
 
     least_s: float
@@ -37,6 +39,7 @@ class Forecast:
     experiments: int
     measured: int
     starts: int
+    unlimited: int
 
 
 def forecast(
@@ -54,21 +57,33 @@ def forecast(
     unknown = [stop for stop in stops if stop.experiment.point.spec_hash not in known_s]
     conditioned = any(isinstance(step, Condition) for stop in unknown for step in stop.before)
     starts = sum(stop.new_launch for stop in unknown) + conditioned
-    window_s = campaign.window.seconds
+    likely_s = [windows.likely_s(_configuration(stop), campaign.window) for stop in unknown]
     least_s = sum(gap.least_s for gap in gaps) + sum(
-        window_s + _least_warmup_s(_configuration(stop), campaign) for stop in stops
+        _least_s(_configuration(stop), campaign) for stop in stops
     )
     about_s = sum(gap.seconds for gap in gaps)
     about_s += sum(known_s.get(stop.experiment.point.spec_hash, 0.0) for stop in stops)
-    about_s += sum(window_s + _likely_warmup_s(_configuration(stop), campaign) for stop in unknown)
+    about_s += sum(seconds or 0.0 for seconds in likely_s)
+    about_s += sum(_likely_warmup_s(_configuration(stop), campaign) for stop in unknown)
     about_s += starts * ASSUMED_START_S
     if has_instruments:
         about_s += _idle_s(unknown, about_s)
-    return Forecast(least_s, max(least_s, about_s), len(stops), len(stops) - len(unknown), starts)
+    return Forecast(
+        least_s,
+        max(least_s, about_s),
+        experiments=len(stops),
+        measured=len(stops) - len(unknown),
+        starts=starts,
+        unlimited=likely_s.count(None),
+    )
 
 
 def _configuration(stop: Stop) -> Configuration:
     return stop.experiment.point.configuration
+
+
+def _least_s(configuration: Configuration, campaign: Campaign) -> float:
+    return windows.least_s(configuration, campaign.window) + _least_warmup_s(configuration, campaign)
 
 
 def _least_warmup_s(configuration: Configuration, campaign: Campaign) -> float:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import NamedTuple
 
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.blocks import Block, Exclusion, blocks, exclusions
-from pytest_llem.campaign.drafts import Draft, GridError, explicit
+from pytest_llem.campaign.drafts import Draft, explicit
 from pytest_llem.campaign.effects import difference, without
-from pytest_llem.campaign.findings import did_you_mean
+from pytest_llem.campaign.findings import CampaignError, Findings, Problem, did_you_mean
 from pytest_llem.campaign.host import Host
 from pytest_llem.campaign.identity import Files, SpecHashes, engine_key, limited, slug, twin_hash
 from pytest_llem.campaign.keys import experiment_keys, resolve_axis
@@ -32,10 +32,8 @@ from pytest_llem.campaign.rules import (
     Verdict,
     candidate,
 )
-from pytest_llem.campaign.schema import Campaign, Scalar
+from pytest_llem.campaign.schema import Scalar
 from pytest_llem.records import Configuration
-
-__all__ = ["Expansion", "GridError", "Point", "expand"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +71,7 @@ class Expansion:
         merged: points that equal another one and run as that.
         differences: how many of those differ from it, by words for the keys in which they do.
         figures: by reason, the numbers of the point that it holds of most.
+        unjudged: by reason, the most that a point needs of a machine of which nothing is known.
         notes: what the author should hear.
     """
 
@@ -82,6 +81,7 @@ class Expansion:
     merged: int
     differences: Mapping[str, int] = field(default_factory=dict)
     figures: Mapping[str, str] = field(default_factory=dict)
+    unjudged: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def reasons(self) -> dict[Verdict, Counter[str]]:
@@ -90,6 +90,11 @@ class Expansion:
             "filtered": Counter(chain.from_iterable(point.reasons for point in self.filtered)),
             "warned": Counter(chain.from_iterable(point.reasons for point in self.points)),
         }
+
+
+def at_most(figures: Mapping[str, str], reason: str) -> str:
+    """Return what follows a reason that has figures (`Expansion.figures`); of one that has none, nothing."""
+    return f"; at most {figures[reason]}" if reason in figures else ""
 
 
 def expand(
@@ -107,12 +112,12 @@ def expand(
         host: the machine on which they run; None where nothing is known of it.
 
     Raises:
-        GridError: no point is left, there are too many, or a key names something that does not exist.
+        CampaignError: no point is left, there are too many, or a key names something that does not exist.
     """
     campaign = loaded.campaign
     grid = blocks(campaign, backends)
     generated = _generated(loaded, grid)
-    _check_number(generated, campaign)
+    _check_number(generated, loaded)
     experiments = explicit(loaded, backends)
     names = Names(
         [
@@ -121,14 +126,17 @@ def expand(
         ],
         ((draft.spec.name, draft.config_name) for draft in experiments),
     )
-    _check_group_by(campaign, names, backends)
-    excluding = exclusions(campaign.grid, grid) if campaign.grid else []
-    files = Files(loaded.rootdir)
+    _check_group_by(loaded, names, backends)
+    excluding = exclusions(loaded, grid)
+    files = _files(loaded, host)
     hashes = SpecHashes(window=campaign.window, execution=campaign.execution, executor=executor, files=files)
     judging, collected = _Judging(Surroundings(files, host)), _Collection(names, hashes)
     for draft in chain(experiments, *(block.drafts(excluding) for block in grid)):
         collected.add(judging.judged(draft))
-    return collected.expansion(generated, excluding)
+    expansion = collected.expansion(generated, excluding)
+    if not expansion.points:
+        raise _refusal(loaded, _why_none_can_run(expansion))
+    return expansion
 
 
 def needed_backends(
@@ -137,12 +145,12 @@ def needed_backends(
     """Return the backends of a campaign that have a point to run, without looking at all points.
 
     Raises:
-        GridError: there are too many points, or an exclusion names something that does not exist.
+        CampaignError: there are too many points, or an exclusion names something that does not exist.
     """
-    judging = _Judging(Surroundings(Files(loaded.rootdir), host))
+    judging = _Judging(Surroundings(_files(loaded, host), host))
     grid = blocks(loaded.campaign, backends)
-    _check_number(_generated(loaded, grid), loaded.campaign)
-    excluding = exclusions(loaded.campaign.grid, grid) if loaded.campaign.grid else []
+    _check_number(_generated(loaded, grid), loaded)
+    excluding = exclusions(loaded, grid)
     needed: set[str] = set()
     for spec, drafts in chain(
         ((draft.spec, [draft]) for draft in explicit(loaded, backends)),
@@ -153,36 +161,58 @@ def needed_backends(
     return sorted(needed)
 
 
+def _files(loaded: LoadedCampaign, host: Host | None) -> Files:
+    return Files(loaded.rootdir, host.hub if host else None)
+
+
 def _generated(loaded: LoadedCampaign, grid: Sequence[Block]) -> int:
     return len(loaded.fragments) + sum(block.size for block in grid)
 
 
-def _check_number(generated: int, campaign: Campaign) -> None:
-    execution = campaign.execution
+def _check_number(generated: int, loaded: LoadedCampaign) -> None:
+    execution = loaded.campaign.execution
     experiments = generated * execution.cycles
     if experiments > execution.max_experiments:
-        raise GridError(
+        raise _refusal(
+            loaded,
             f"{generated:,} points x {execution.cycles:,} cycles are {experiments:,} experiments, more than"
-            f" execution.max_experiments ({execution.max_experiments:,}): shorten an axis or raise it"
+            f" execution.max_experiments ({execution.max_experiments:,}): shorten an axis or raise it",
         )
 
 
-def _check_group_by(campaign: Campaign, names: Names, backends: Mapping[str, BackendSpec]) -> None:
+def _check_group_by(loaded: LoadedCampaign, names: Names, backends: Mapping[str, BackendSpec]) -> None:
     keys = experiment_keys(backends).keys
     known = {*ALWAYS, *names.short, *names.short.values(), *keys}
-    for name in campaign.group_by:
+    findings = Findings()
+    for i, name in enumerate(loaded.campaign.group_by):
         meanings = (resolve_axis(name, spec) for spec in backends.values())
         if name not in known and not any(path in keys for path in meanings):
-            raise GridError(f"group_by: {name!r} is neither an axis nor a key{did_you_mean(name, known)}")
+            words = f"{name!r} is neither an axis nor a key{did_you_mean(name, known)}"
+            findings.problem(loaded.document.place("group_by", i), f"group_by[{i}]: {words}")
+    findings.raise_any()
+
+
+def _why_none_can_run(expansion: Expansion) -> str:
+    counted = "; ".join(
+        f"{reason} ({count:,}){at_most(expansion.figures, reason)}"
+        for reason, count in expansion.reasons()["filtered"].most_common()
+    )
+    return f"none of {expansion.generated:,} points can run: {counted}"
+
+
+def _refusal(loaded: LoadedCampaign, message: str) -> CampaignError:
+    """Return what is wrong with all points together, placed at the grid."""
+    return CampaignError([Problem(str(loaded.document.place("grid")), message)])
 
 
 class _Judged(NamedTuple):
-    """A draft without what has no effect in it, and what the rules say of it."""
+    """A draft without what has no effect in it, what the rules say of it, and what they could say elsewhere."""
 
     draft: Draft
     texts: Mapping[str, str]
     verdict: Verdict
     findings: Sequence[Finding]
+    unjudged: Sequence[Finding] = ()
     idle: Sequence[Idle] = ()
 
     @property
@@ -207,10 +237,13 @@ class _Judging:
         effective = without(draft, idle)
         if effective is not draft:
             it = self._candidate(effective)
-        findings = self._judge.findings(it)
+        found = self._judge.findings(it)
+        unjudged = [finding for finding in found if finding.verdict == "valid"]
+        findings = [finding for finding in found if finding.verdict != "valid"]
         if not findings or findings[0].verdict != "filtered":
-            findings = [*findings, *(Finding("warned", one.reason) for one in idle if one.value is not None)]
-        return _Judged(effective, it.texts, findings[0].verdict if findings else "valid", findings, idle)
+            findings += (Finding("warned", one.reason) for one in idle if one.value is not None)
+        verdict = findings[0].verdict if findings else "valid"
+        return _Judged(effective, it.texts, verdict, findings, unjudged, idle)
 
     def runs(self, draft: Draft) -> bool:
         """Return whether a draft is not filtered."""
@@ -233,13 +266,12 @@ class _Collection:
         self._differences: Counter[str] = Counter()
         self._filtered: list[Point] = []
         self._figures: dict[str, Figures] = {}
+        self._unjudged: dict[str, Figures] = {}
 
     def add(self, judged: _Judged) -> None:
         """Keep a draft as a point, or count it with its equal."""
-        for finding in judged.findings:
-            if finding.figures:
-                largest = self._figures.get(finding.reason, finding.figures)
-                self._figures[finding.reason] = max(largest, finding.figures)
+        _keep_largest(self._figures, judged.findings)
+        _keep_largest(self._unjudged, judged.unjudged)
         if judged.verdict == "filtered":
             self._filtered.append(self._point(judged))
             return
@@ -253,15 +285,8 @@ class _Collection:
                 self._idle[digest] = written
 
     def expansion(self, generated: int, excluding: Sequence[Exclusion]) -> Expansion:
-        """Return all that was found.
-
-        Raises:
-            GridError: nothing is left to run.
-        """
-        reasons = Counter(reason for point in self._filtered for reason in point.reasons)
-        if not self._points:
-            counted = "; ".join(f"{reason} ({n:,})" for reason, n in reasons.most_common())
-            raise GridError(f"none of {generated:,} points can run: {counted}")
+        """Return all that was found."""
+        reasons = {reason for point in self._filtered for reason in point.reasons}
         points = (
             replace(p, merged=1 + n) if (n := self._merged[p.spec_hash]) else p for p in self._points.values()
         )
@@ -271,7 +296,8 @@ class _Collection:
             generated=generated,
             merged=self._merged.total(),
             differences={what: count for what, count in self._differences.most_common() if what},
-            figures={reason: figures.text for reason, figures in self._figures.items()},
+            figures={reason: largest.text for reason, largest in self._figures.items()},
+            unjudged={reason: largest.text for reason, largest in self._unjudged.items()},
             notes=tuple(f"{e.where} matches no point" for e in excluding if e.reason not in reasons),
         )
 
@@ -300,6 +326,13 @@ class _Collection:
         if equal is None or own in (None, equal.configuration.config_name):
             return plain
         return twin_hash(plain, own)
+
+
+def _keep_largest(figures: dict[str, Figures], findings: Iterable[Finding]) -> None:
+    for finding in findings:
+        if finding.figures:
+            largest = figures.get(finding.reason, finding.figures)
+            figures[finding.reason] = max(largest, finding.figures)
 
 
 def _configuration(draft: Draft) -> Configuration:

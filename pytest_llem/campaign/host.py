@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +35,13 @@ class Host:
         devices: all of its NVIDIA GPUs; empty: it has none.
         chosen: the GPUs of a backend's service, by backend; `devices` for a backend that is not in it.
         modules: by backend, whether its interpreter can import a module that somebody has looked for.
+        hub: the cache of a hub's client; None: nobody has looked where it is.
     """
 
     devices: tuple[Device, ...] = ()
     chosen: Mapping[str, tuple[Device, ...]] = field(default_factory=dict)
     modules: Mapping[str, Mapping[str, bool]] = field(default_factory=dict)
+    hub: Path | None = None
 
     def of(self, backend: str, gpus: tuple[int | str, ...] | None) -> tuple[Device, ...]:
         """Return the GPUs that a configuration can use: those that it names, else those of its backend."""

@@ -17,7 +17,9 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pytest_llem.architectures import Architecture, UnknownArchitectureError, architecture
 from pytest_llem.backends.base import BackendSpec
+from pytest_llem.campaign.hub_cache import snapshot
 from pytest_llem.campaign.parts import DEFAULTS, PARAMETERS, Parts
 from pytest_llem.campaign.schema import Execution, Window
 from pytest_llem.records import RANDOM_WEIGHTS, Configuration, Dataset
@@ -44,13 +46,32 @@ class _File(NamedTuple):
     mapping: dict[str, Any]
 
 
-class Files:
-    """The files that configurations name, each read once for a campaign. Relative paths start at `folder`."""
+class Model(NamedTuple):
+    """What is known of a model.
 
-    def __init__(self, folder: Path) -> None:
+    Attributes:
+        config: its `config.json`; {} where that is not to be had.
+        architecture: what that describes; None where it is not known here.
+    """
+
+    config: Mapping[str, Any]
+    architecture: Architecture | None
+
+
+class Files:
+    """The files that configurations name, each read once for a campaign.
+
+    Args:
+        folder: where relative paths start.
+        hub: the cache of a hub's client (`hub_cache`); None: models on a hub are not looked for.
+    """
+
+    def __init__(self, folder: Path, hub: Path | None = None) -> None:
         self._folder = folder
+        self._hub = hub
         self._files: dict[str, _File] = {}
         self._contents: dict[str, str | None] = {}
+        self._models: dict[tuple[str, str | None], Model] = {}
 
     def digest(self, path: str) -> str | None:
         """Return the SHA-256 of the file in hex, or None when it cannot be read."""
@@ -66,6 +87,27 @@ class Files:
     def mapping(self, path: str) -> dict[str, Any]:
         """Return the top level of a JSON file, or {} when it has none that can be read."""
         return self._file(path).mapping
+
+    def model(self, name: str, revision: str | None = None) -> Model:
+        """Return what is known of a model: by its folder, else by what a hub's client has fetched before.
+
+        That is for rules alone. To a hash it would be news of the machine, not of the model.
+        """
+        if (name, revision) not in self._models:
+            config = self.mapping(self._described(name, revision))
+            try:
+                found = architecture(config)
+            except UnknownArchitectureError:
+                found = None
+            self._models[name, revision] = Model(config, found)
+        return self._models[name, revision]
+
+    def _described(self, name: str, revision: str | None) -> str:
+        bare = name.removeprefix(RANDOM_WEIGHTS)
+        fetched = None
+        if self._hub is not None and not _is_folder(self._folder, bare):
+            fetched = snapshot(self._hub, bare, revision)
+        return model_config(str(fetched) if fetched else bare)
 
     def _file(self, path: str) -> _File:
         if path not in self._files:
@@ -83,6 +125,13 @@ def _read(folder: Path, path: str) -> _File:
     except ValueError:
         parsed = None
     return _File(sha256(content).hexdigest(), parsed if isinstance(parsed, dict) else {})
+
+
+def _is_folder(folder: Path, path: str) -> bool:
+    try:
+        return (folder / Path(path).expanduser()).is_dir()
+    except (OSError, ValueError, RuntimeError):  # as in `_read`
+        return False
 
 
 def _listing(folder: Path) -> str | None:

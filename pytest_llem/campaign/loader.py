@@ -59,6 +59,7 @@ class LoadedCampaign:
         fragments: the explicit experiments, files read and overrides laid over; `configs` come first.
         notes: for the header, a line each.
         sha256: of what campaign, experiment files and options say, after expansion.
+        document: the campaign as it is written, with what options put in, for places.
     """
 
     campaign: Campaign
@@ -68,6 +69,7 @@ class LoadedCampaign:
     fragments: tuple[SourcedFragment, ...]
     notes: tuple[str, ...]
     sha256: str
+    document: Node
 
 
 def load(
@@ -133,6 +135,7 @@ class _Loader:
             fragments=tuple(fragments),
             notes=notes_on(campaign, findings, (self._table, reading.table)),
             sha256=_digest(reading.files),
+            document=root,
         )
 
     def _read(self, root: Node, fixed: Node) -> tuple[dict[str, Any], list[SourcedFragment]]:

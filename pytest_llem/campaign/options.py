@@ -36,6 +36,9 @@ def parse(overrides: Iterable[str], experiment: Table, findings: Findings) -> tu
         if not equals or not key:
             findings.problem(f"{OPTION} {override}", "write KEY=VALUE, such as execution.cycles=7")
             continue
+        if not text.strip():
+            findings.problem(mark, "the value is empty; null sets the default")
+            continue
         try:
             value = compose(text, mark.source, findings, lines=False) or Node(None, mark)
         except UnreadableError:

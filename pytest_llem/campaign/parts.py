@@ -21,6 +21,7 @@ from pytest_llem.records import (
     Dataset,
     Decoder,
     Load,
+    Prefill,
     Record,
     Timeseries,
     Warmup,
@@ -54,6 +55,7 @@ _NESTED: Mapping[str, type[Record]] = {
     "decoder": Decoder,
     "load": Load,
     "warmup": Warmup,
+    "prefill": Prefill,
     "baseline": Baseline,
     "timeseries": Timeseries,
 }

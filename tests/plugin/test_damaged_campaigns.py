@@ -7,10 +7,11 @@ import re
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-import pytest_llem.campaign_plugin  # noqa: F401 - sessions in this process must not import the YAML reader anew
+import pytest_llem.registration  # noqa: F401 - sessions in this process must not import the YAML reader anew
 from damages import BASE, CAMPAIGNS, damaged, write
 
-LOCATED = re.compile(r"(ERROR: )?(grid|base)\.yaml(:\d+:\d+)?: .")
+LOCATED = re.compile(r"(ERROR: )?(grid|base)\.yaml(:\d+:\d+: .|: not UTF-8 text)")
+"""Bytes that are no text have no line."""
 
 
 def collect(pytester: pytest.Pytester, text: str) -> pytest.RunResult:
@@ -36,8 +37,12 @@ def collect(pytester: pytest.Pytester, text: str) -> pytest.RunResult:
         "grid: {backends: [pytroch]}",
         "grid: {backends: [pytorch]}\na: &a [*a]",
         "grid: {backends: [pytorch]}\n# \udcff",
+        "grid: {backends: [pytorch]}\ngroup_by: [bacth_size]",
+        "grid: {backends: [pytorch], exclude: [{batch_size: 1}]}",
+        "grid: {backends: [pytorch]}\nexecution: {max_experiments: 1}",
+        "grid: {backends: [pytorch], shared: {attn_implementation: [flash_attention_2], device: [cpu]}}",
     ],
-    ids=range(10),
+    ids=range(14),
 )
 def test_damage_is_located(pytester: pytest.Pytester, damage: str) -> None:
     """Each line that a session says of a damaged campaign names file and place."""

@@ -130,6 +130,31 @@ def test_memory_that_cannot_fit_is_told_with_its_figures(pytester: pytest.Pytest
     )
 
 
+def test_memory_is_one_note_where_no_gpu_is_known(pytester: pytest.Pytester, machine: Machine) -> None:
+    """One who validates a grid for another machine reads what its largest point needs, and no point is warned."""
+    machine()
+    grid = "grid: {backends: [pytorch], shared: {batch_size: [8, 64, 128, 256]}}\n"
+    done = collected(pytester, grid)
+    done.stdout.fnmatch_lines(
+        [
+            "Generated 4 configurations: 4 valid, 0 filtered, 0 warned*",
+            "note: not to be judged from here: *; at most 7.8 GB (weights 2.5, KV cache 5.4) are needed",
+        ]
+    )
+    assert sum("GPUs' memory" in line for line in done.outlines) == 1
+
+
+def test_a_session_that_measures_on_the_cpu_hears_nothing_of_memory(
+    pytester: pytest.Pytester, machine: Machine
+) -> None:
+    """Without a GPU a campaign that runs is one for the CPU, and has no need of one."""
+    machine()
+    collected(pytester, "grid: {backends: [pytorch]}\n").stdout.fnmatch_lines(["note: not to be judged*"])
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-executor=local", "-k", "nothing")
+    done.stdout.fnmatch_lines(["Generated 1 configuration: 1 valid*"])
+    done.stdout.no_fnmatch_line("note: not to be judged*")
+
+
 def test_the_gpus_that_a_point_names_are_counted(pytester: pytest.Pytester, machine: Machine) -> None:
     """Two GPUs serve a tensor parallel size of two where both are named, and not the one that a session takes."""
     machine("9.0", "9.0")

@@ -80,6 +80,13 @@ def test_torch_compile_true_is_the_default_mode() -> None:
     assert PyTorchParameters(torch_compile=True) == PyTorchParameters(torch_compile="default")
 
 
+@pytest.mark.parametrize("written", [[1, 2, 4], [4, 2, 1], [1, 4, 2, 4]])
+def test_capture_sizes_are_a_set(written: list[int]) -> None:
+    """Sizes in any order, repeated or not, are one configuration: vLLM sorts them and drops the repeated ones."""
+    section = VLLM.parameters.model_validate({"cudagraph_capture_sizes": written})
+    assert section.model_dump()["cudagraph_capture_sizes"] == (1, 2, 4)
+
+
 @pytest.mark.parametrize(
     "refused",
     [

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import itemgetter
 from typing import Generic, Literal, NamedTuple, TypeVar
 
-from pytest_llem.campaign.rules.rule import DERIVED, Candidate, Figures, Rule, WithoutEffect, arguments
+from pytest_llem.campaign.rules.rule import (
+    DERIVED,
+    Candidate,
+    Figures,
+    Rule,
+    Unjudged,
+    WithoutEffect,
+    arguments,
+)
 
 Verdict = Literal["valid", "filtered", "warned"]
 Answer = TypeVar("Answer")
@@ -19,7 +27,7 @@ SHARED = frozenset({"spec", "files", "host"})
 
 
 class Finding(NamedTuple):
-    """What a rule says of a point."""
+    """What a rule says of a point. One that is valid has figures, of which a known machine would be told."""
 
     verdict: Verdict
     reason: str
@@ -134,6 +142,8 @@ def _finding(verdict: Verdict, rule: Rule) -> _Asked[Finding]:
         reason = rule.reason.format(backend=it.spec.name)
         if found is None:
             yield Finding("warned", f"perhaps, not to be judged from here: {reason}")
+        elif isinstance(found, Unjudged):
+            yield Finding("valid", reason, found.figures)
         elif found:
             yield Finding(verdict, reason, found if isinstance(found, Figures) else None)
 

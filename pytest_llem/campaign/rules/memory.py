@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pytest_llem.architectures import UnknownArchitectureError, kv_cache_elements, parameter_count
+from pytest_llem.architectures import Architecture
 from pytest_llem.campaign.rules.engines import Devices
 from pytest_llem.campaign.rules.models import checkpoint_quantization, pipeline_parallel, tensor_parallel
-from pytest_llem.campaign.rules.rule import Figures, Rule
+from pytest_llem.campaign.rules.rule import Figures, Found, Rule, Unjudged
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
 GIB = 2**30
@@ -19,13 +19,14 @@ Config = Mapping[str, Any]
 
 def _pytorch(
     *,
+    architecture: Architecture | None,
     config: Config,
     parameters: Parameters,
     fp_precision: str,
     num_input_prompts: int,
     least_tokens: int,
     devices: Devices,
-) -> Figures | bool:
+) -> Found:
     """One GPU holds the weights and, at the end of a `generate()` call, the cache of all of its beams."""
     if parameters["device"] == "cpu":
         return False
@@ -40,7 +41,7 @@ def _pytorch(
     sequences = min(parameters["batch_size"], num_input_prompts) * parameters["num_beams"]
     caches_all = parameters["use_cache"] and parameters["cache_implementation"] in (None, "dynamic", "static")
     return _excess(
-        config,
+        architecture,
         weight_bytes=_weight_bytes(method or checkpoint_quantization(config), fp_precision),
         cache_bytes=ELEMENT_BYTES[fp_precision] * sequences if caches_all else 0,
         tokens=least_tokens,
@@ -50,12 +51,13 @@ def _pytorch(
 
 def _vllm(
     *,
+    architecture: Architecture | None,
     config: Config,
     parameters: Parameters,
     fp_precision: str,
     least_tokens: int,
     devices: Devices,
-) -> Figures | bool:
+) -> Found:
     """The GPUs hold the weights and the paged cache of one request at least; the others may wait."""
     room_bytes = _room_bytes(devices, _gpus_of(parameters))
     if room_bytes is not None:
@@ -64,7 +66,7 @@ def _vllm(
     method = parameters["quantization"] or checkpoint_quantization(config)
     is_small = (parameters["kv_cache_dtype"] or "auto") not in ("auto", "float16", "bfloat16")
     return _excess(
-        config,
+        architecture,
         weight_bytes=_weight_bytes(method, fp_precision),
         cache_bytes=0.5 if is_small else ELEMENT_BYTES[fp_precision],
         tokens=least_tokens,
@@ -74,18 +76,19 @@ def _vllm(
 
 def _tensorrt(
     *,
+    architecture: Architecture | None,
     config: Config,
     parameters: Parameters,
     fp_precision: str,
     least_tokens: int,
     devices: Devices,
-) -> Figures | bool:
+) -> Found:
     """As for vLLM; an engine that is already built may hold anything."""
     if parameters["engine_path"] is not None:
         return False
     method = parameters["quant_algo"] or checkpoint_quantization(config)
     return _excess(
-        config,
+        architecture,
         weight_bytes=_weight_bytes(method, fp_precision),
         cache_bytes=1 if parameters["kv_cache_quant_algo"] else ELEMENT_BYTES[fp_precision],
         tokens=least_tokens,
@@ -111,27 +114,32 @@ def _room_bytes(devices: Devices, number: int) -> float | None:
 
 
 def _excess(
-    config: Config, *, weight_bytes: float, cache_bytes: float, tokens: int, room_bytes: float | None
-) -> Figures | bool:
-    """Return what is needed and what there is, in GB of 10^9 bytes; False where it fits or is not known.
+    architecture: Architecture | None,
+    *,
+    weight_bytes: float,
+    cache_bytes: float,
+    tokens: int,
+    room_bytes: float | None,
+) -> Found:
+    """Return what is needed and what there is, in GB of 10^9 bytes; False where it fits, or the model is unknown.
 
     Args:
-        config: of the model.
+        architecture: of the model.
         weight_bytes: of one weight.
         cache_bytes: of one number of the KV cache of all sequences.
         tokens: of a sequence at its end.
-        room_bytes: memory of the GPUs.
+        room_bytes: memory of the GPUs; None where none is known.
     """
+    if architecture is None:
+        return False
+    weights = architecture.parameter_count * weight_bytes / 1e9
+    cache = architecture.kv_cache_elements(tokens) * cache_bytes / 1e9
+    needed = weights + cache
+    figures = f"{needed:.1f} GB (weights {weights:.1f}, KV cache {cache:.1f})"
     if room_bytes is None:
-        return False
-    try:
-        weights = parameter_count(config) * weight_bytes / 1e9
-        cache = kv_cache_elements(config, tokens) * cache_bytes / 1e9
-    except UnknownArchitectureError:
-        return False
-    needed, room = weights + cache, room_bytes / 1e9
-    figures = f"{needed:.1f} GB (weights {weights:.1f}, KV cache {cache:.1f}) into {room:.1f} GB"
-    return needed > room and Figures(needed / room, figures)
+        return Unjudged(Figures(needed, figures))
+    room = room_bytes / 1e9
+    return needed > room and Figures(needed / room, f"{figures} into {room:.1f} GB")
 
 
 FILTERED = tuple(

@@ -1,4 +1,4 @@
-"""What a model's `config.json` says, where the model is a folder: hubs are not asked."""
+"""What a model's `config.json` says, where that is on this machine: hubs are not asked."""
 
 from __future__ import annotations
 
@@ -32,9 +32,21 @@ def pipeline_parallel(parameters: Parameters) -> int:
 
 
 def checkpoint_quantization(config: Config) -> str | None:
-    """Return the method that the weights of a checkpoint are quantised with, None where they are not."""
-    quantization = config.get("quantization_config")
-    return str(quantization.get("quant_method")) if isinstance(quantization, dict) else None
+    """Return the method that the weights of a checkpoint are quantised with, None where none is said.
+
+    bitsandbytes did not always write its name; transformers then knows it by its flags.
+    """
+    said = config.get("quantization_config")
+    if not isinstance(said, dict):
+        return None
+    unnamed = "bitsandbytes" if said.get("load_in_4bit") or said.get("load_in_8bit") else None
+    method = said.get("quant_method") or unnamed
+    return str(method) if method else None
+
+
+def is_fp8(method: str | None) -> bool:
+    """Return whether a method, or a type of the KV cache, is one of fp8: `fp8_per_tensor` and `fp8_e4m3` are too."""
+    return method is not None and method.startswith("fp8")
 
 
 def _has_random_weights(model_name: str) -> bool:

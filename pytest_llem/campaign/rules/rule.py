@@ -9,9 +9,10 @@ from functools import cache, cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from pytest_llem.architectures import Architecture
 from pytest_llem.backends.base import BackendSpec
 from pytest_llem.campaign.host import Device, Host
-from pytest_llem.campaign.identity import Files, model_config
+from pytest_llem.campaign.identity import Files, Model
 from pytest_llem.campaign.parts import DEFAULTS, PARAMETERS, Parts, field_default, texts_of
 from pytest_llem.records import Dataset
 
@@ -23,7 +24,13 @@ class Figures(NamedTuple):
     text: str
 
 
-Found = bool | Figures | None
+class Unjudged(NamedTuple):
+    """What a point needs of a machine of which nothing is known; of all points, the most is shown, once."""
+
+    figures: Figures
+
+
+Found = bool | Figures | Unjudged | None
 """Whether a rule speaks of a point, or the figures that make it do so. None: that cannot be judged here."""
 
 
@@ -140,9 +147,19 @@ def candidate(
     return Candidate(spec, parts, texts, surroundings, sections)
 
 
-def _config(model_name: str, files: Files) -> Mapping[str, Any]:
-    """Return the model's `config.json`; {} where it cannot be read, as that of a model on a hub."""
-    return files.mapping(model_config(model_name))
+def _model(model_name: str, parameters: Mapping[str, Any], files: Files) -> Model:
+    """Return what is known of the model, at the revision that its backend is to load."""
+    return files.model(model_name, parameters.get("revision"))
+
+
+def _config(model: Model) -> Mapping[str, Any]:
+    """Return the model's `config.json`; {} where it is not on this machine."""
+    return model.config
+
+
+def _architecture(model: Model) -> Architecture | None:
+    """Return what the model is made of; None where its `config.json` does not say."""
+    return model.architecture
 
 
 def _least_tokens(
@@ -163,7 +180,13 @@ def _devices(host: Host | None, spec: BackendSpec, gpus: tuple[int | str, ...] |
 
 
 DERIVED: Mapping[str, Callable[..., Any]] = MappingProxyType(
-    {"config": _config, "least_tokens": _least_tokens, "devices": _devices}
+    {
+        "model": _model,
+        "config": _config,
+        "architecture": _architecture,
+        "least_tokens": _least_tokens,
+        "devices": _devices,
+    }
 )
 """Facts that follow from others, which are their arguments."""
 

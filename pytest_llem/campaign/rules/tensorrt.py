@@ -8,7 +8,7 @@ from typing import Any
 
 from pytest_llem.backends.tensorrt.spec import SPEC
 from pytest_llem.campaign.rules.engines import ADA, AMPERE, Devices, lacks_capability
-from pytest_llem.campaign.rules.models import checkpoint_quantization
+from pytest_llem.campaign.rules.models import checkpoint_quantization, is_fp8
 from pytest_llem.campaign.rules.rule import Rule, WithoutEffect
 
 BLACKWELL = (10, 0)
@@ -37,17 +37,23 @@ def _quantised_otherwise(parameters: Parameters, config: Mapping[str, Any]) -> b
     return parameters["quant_algo"] is not None and checkpoint_quantization(config) is not None
 
 
-def _computes_fp8(parameters: Parameters, devices: Devices) -> bool | None:
-    is_fp8 = "FP8" in (parameters["quant_algo"], parameters["kv_cache_quant_algo"])
-    return lacks_capability(ADA, devices) if is_fp8 else False
+def _builds_nothing(parameters: Parameters) -> bool:
+    return parameters["backend"] == "pytorch" or parameters["engine_path"] is not None
+
+
+def _computes_fp8(parameters: Parameters, config: Mapping[str, Any], devices: Devices) -> bool | None:
+    """An engine that is already built need not be that of the checkpoint."""
+    asked = "FP8" in (parameters["quant_algo"], parameters["kv_cache_quant_algo"])
+    own = parameters["engine_path"] is None and is_fp8(checkpoint_quantization(config))
+    return lacks_capability(ADA, devices) if asked or own else False
 
 
 def _computes_fp4(parameters: Parameters, devices: Devices) -> bool | None:
     return lacks_capability(BLACKWELL, devices) if parameters["quant_algo"] == "NVFP4" else False
 
 
-def _computes_bfloat16(fp_precision: str, devices: Devices) -> bool:
-    return fp_precision == "bfloat16" and bool(lacks_capability(AMPERE, devices))
+def _computes_bfloat16(fp_precision: str, devices: Devices) -> bool | None:
+    return lacks_capability(AMPERE, devices) if fp_precision == "bfloat16" else False
 
 
 FILTERED = (
@@ -97,5 +103,17 @@ WITHOUT_EFFECT = (
         ("max_draft_len",),
         lambda parameters: parameters["speculative_model"] is None,
         "without speculative_model",
+    ),
+    without_effect(
+        "cache without a build",
+        ("force_rebuild", "engine_cache_dir"),
+        _builds_nothing,
+        "with engine_path or backend: pytorch",
+    ),
+    without_effect(
+        "haste without a build",
+        ("fast_build",),
+        lambda parameters: parameters["engine_path"] is not None,
+        "with engine_path",
     ),
 )

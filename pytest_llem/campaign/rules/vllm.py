@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from pytest_llem.backends.vllm.spec import SPEC
+from pytest_llem.backends.vllm.spec import SPEC, quantization_method
+from pytest_llem.campaign.host import Host
 from pytest_llem.campaign.rules.engines import ADA, AMPERE, Devices, lacks_capability
-from pytest_llem.campaign.rules.models import checkpoint_quantization, tensor_parallel
+from pytest_llem.campaign.rules.models import checkpoint_quantization, is_fp8, tensor_parallel
 from pytest_llem.campaign.rules.rule import Rule, WithoutEffect
 from pytest_llem.campaign.rules.workload import is_greedy
+
+FORMATS = frozenset({"awq", "gptq", "fp8", "bitsandbytes", "compressed-tensors"})
+"""Methods that read what they themselves wrote, and nothing else. Others, such as `humming`, take a checkpoint over."""
 
 Parameters = Mapping[str, Any]
 
@@ -31,32 +35,30 @@ def _request_too_long(parameters: Parameters, max_input_tokens: int, max_output_
     return _below(parameters["max_model_len"], max_input_tokens + max_output_tokens)
 
 
-def _method(name: str) -> str:
-    """Return a method without the kernels that compute it: `gptq_marlin` reads what `gptq` wrote."""
-    return name.removeprefix("auto_").removesuffix("_marlin")
-
-
 def _needs_quantised_checkpoint(parameters: Parameters, config: Mapping[str, Any]) -> bool:
-    method = _method(parameters["quantization"] or "")
+    method = quantization_method(parameters["quantization"] or "")
     return method in ("awq", "gptq") and bool(config) and checkpoint_quantization(config) is None
 
 
 def _quantised_otherwise(parameters: Parameters, config: Mapping[str, Any]) -> bool:
-    asked, own = parameters["quantization"], checkpoint_quantization(config)
-    return bool(asked) and own is not None and _method(asked) != _method(own)
+    named = (parameters["quantization"], checkpoint_quantization(config))
+    methods = {quantization_method(name) for name in named if name}
+    return len(methods) > 1 and methods <= FORMATS
 
 
 def _caches_fp8(parameters: Parameters, devices: Devices) -> bool | None:
-    is_fp8 = (parameters["kv_cache_dtype"] or "").startswith("fp8")
-    return lacks_capability(ADA, devices) if is_fp8 else False
+    return lacks_capability(ADA, devices) if is_fp8(parameters["kv_cache_dtype"]) else False
 
 
-def _computes_bfloat16(fp_precision: str, devices: Devices) -> bool:
-    return fp_precision == "bfloat16" and bool(lacks_capability(AMPERE, devices))
+def _computes_bfloat16(fp_precision: str, host: Host | None, devices: Devices) -> bool | None:
+    """On a machine without a GPU vLLM runs on the CPU, which computes in it."""
+    runs_on_cpu = host is not None and not devices
+    return lacks_capability(AMPERE, devices) if fp_precision == "bfloat16" and not runs_on_cpu else False
 
 
-def _stores_fp8(parameters: Parameters, devices: Devices) -> bool | None:
-    return lacks_capability(ADA, devices) if parameters["quantization"] == "fp8" else False
+def _stores_fp8(parameters: Parameters, config: Mapping[str, Any], devices: Devices) -> bool | None:
+    method = parameters["quantization"] or checkpoint_quantization(config)
+    return lacks_capability(ADA, devices) if is_fp8(method) else False
 
 
 FILTERED = (
@@ -97,8 +99,8 @@ WARNED = (
     rule(
         "fp8 weights",
         _stores_fp8,
-        "below compute capability 8.9 (Ada, Hopper) weights of quantization: fp8 are stored in 8 bits and"
-        " computed with in 16",
+        "below compute capability 8.9 (Ada, Hopper) vLLM at best stores fp8 weights in 8 bits and computes with"
+        " them in 16",
     ),
 )
 

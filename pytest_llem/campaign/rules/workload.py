@@ -107,6 +107,12 @@ WITHOUT_EFFECT = (
         "with load.mode: batch: set num_input_prompts and window.passes",
     ),
     WithoutEffect(
+        "prefill of a load",
+        ("prefill.enabled",),
+        lambda load: load.mode != "batch",
+        "but with load.mode: batch",
+    ),
+    WithoutEffect(
         "warm-up that is off",
         tuple(f"warmup.{name}" for name in Warmup.model_fields if name != "enabled"),
         lambda warmup: not warmup.enabled,

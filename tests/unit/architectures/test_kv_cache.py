@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
-from pytest_llem.architectures import FAMILIES, architecture, kv_cache_elements
+from pytest_llem.architectures import FAMILIES, architecture
 from standin.tiny_models import VARIANTS, as_saved, config_of, model_of
 
 EACH = [(kind, variant) for kind, variants in VARIANTS.items() for variant in variants]
@@ -32,7 +32,7 @@ def cached(config: Any, tokens: int) -> int:
 def test_the_cache_of_a_sequence_has_its_size(kind: str, variant: dict[str, Any]) -> None:
     """Keys and values of all positions, which is what transformers keeps of a sequence inside the windows."""
     config = config_of(kind, variant)
-    assert kv_cache_elements(as_saved(config), 4) == cached(config, 4)
+    assert architecture(as_saved(config)).kv_cache_elements(4) == cached(config, 4)
 
 
 @pytest.mark.parametrize(("kind", "variant"), KEPT)
@@ -41,7 +41,7 @@ def test_a_window_bounds_the_cache(kind: str, variant: dict[str, Any]) -> None:
     config = config_of(kind, variant)
     layers = architecture(as_saved(config)).attention
     newest = sum(layer.cached for layer in layers if layer.window and layer.window < 12)
-    assert kv_cache_elements(as_saved(config), 12) == cached(config, 12) + newest
+    assert architecture(as_saved(config)).kv_cache_elements(12) == cached(config, 12) + newest
 
 
 @pytest.mark.parametrize("kind", [kind for kind, family in FAMILIES.items() if family.latent])
@@ -49,4 +49,4 @@ def test_latent_attention_keeps_the_latent_vector(kind: str) -> None:
     """A position takes the latent vector and the rotary key, in each layer, whatever the number of heads."""
     config = as_saved(config_of(kind, VARIANTS[kind][0]))
     expected = config["num_hidden_layers"] * (config["kv_lora_rank"] + config["qk_rope_head_dim"])
-    assert kv_cache_elements(config, 7) == 7 * expected
+    assert architecture(config).kv_cache_elements(7) == 7 * expected

@@ -47,6 +47,34 @@ def test_windows_and_gaps_are_certain() -> None:
     assert foresee(2, cycles=3, configuration=QUIET).least_s == 6 * 30 + 5 * 10
 
 
+def test_prefill_has_a_window_of_its_own() -> None:
+    """With `prefill.enabled` each experiment has two windows, surely and likely."""
+    one, two = (
+        foresee(2, cycles=3, configuration=QUIET | {"prefill": {"enabled": enabled}})
+        for enabled in (False, True)
+    )
+    assert two.least_s - one.least_s == two.about_s - one.about_s == 6 * 30
+
+
+@pytest.mark.parametrize(
+    ("load", "likely_s", "unlimited"),
+    [
+        ({"mode": "poisson", "rate": 2, "requests": 3600}, 1800, 0),
+        ({"mode": "constant", "rate": 2}, 30, 0),
+        ({"mode": "closed", "concurrency": 8, "requests": 3600}, 0, 6),
+        ({"mode": "closed", "concurrency": 8}, 30, 0),
+    ],
+)
+def test_requests_end_a_window_instead_of_seconds(
+    load: dict[str, Any], likely_s: float, unlimited: int
+) -> None:
+    """With `load.requests` a window takes as long as they need to come; in a closed load nobody knows that."""
+    found, calm = (foresee(2, cycles=3, configuration=QUIET | changed) for changed in ({"load": load}, {}))
+    assert found.about_s - calm.about_s == 6 * (likely_s - 30)
+    assert found.unlimited == unlimited
+    assert calm.least_s - found.least_s == (6 * 30 if "requests" in load else 0)
+
+
 @pytest.mark.parametrize(
     ("warmup", "least_s"),
     [

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import model_validator
 
+from pytest_llem.architectures import Architecture, architecture
 from pytest_llem.backends.base import BackendSpec, Parameters
 from pytest_llem.backends.pytorch.spec import SPEC as PYTORCH
 from pytest_llem.backends.tensorrt.spec import SPEC as TENSORRT
 from pytest_llem.backends.vllm.spec import SPEC as VLLM
-from pytest_llem.campaign.grid import Expansion, GridError, Point, expand, needed_backends
-from pytest_llem.campaign.loader import LoadedCampaign, load
+from pytest_llem.campaign import identity
+from pytest_llem.campaign.document import Mark, Node
+from pytest_llem.campaign.grid import Expansion, Point, expand, needed_backends
+from pytest_llem.campaign.host import Device, Host
+from pytest_llem.campaign.loader import CampaignError, LoadedCampaign, load
 from pytest_llem.campaign.schema import Campaign, Grid
 
 Expand = Callable[..., Expansion]
@@ -41,6 +45,10 @@ STRICT = BackendSpec(name="strict", parameters=Strict, batch_parameter="batch", 
 ALL = {spec.name: replace(spec, engine="some.engine") for spec in (PYTORCH, VLLM, TENSORRT, STRICT)}
 TODAY = {"pytorch": PYTORCH} | {spec.name: replace(spec, engine=None) for spec in (VLLM, TENSORRT)}
 """Two backends whose engines are still to come."""
+
+
+LLAMA = Path(__file__).parents[3] / "campaigns" / "models" / "llama-3b"
+"""3.2e9 parameters, and 57,344 numbers in the KV cache for each token."""
 
 
 @pytest.fixture
@@ -279,7 +287,7 @@ def test_exclude_must_name_an_axis(expanded: Expand) -> None:
     grid = (
         "grid: {backends: [pytorch], shared: {max_input_tokens: [1, 2]}, exclude: [{max_output_tokens: 2}]}"
     )
-    with pytest.raises(GridError, match=r"grid.exclude\[0\]: 'max_output_tokens' is no axis of the grid"):
+    with pytest.raises(CampaignError, match=r"grid.exclude\[0\]: 'max_output_tokens' is no axis of the grid"):
         expanded(f"model: m\n{grid}")
 
 
@@ -442,12 +450,47 @@ def test_combination_that_a_backend_itself_refuses_is_filtered(expanded: Expand)
 def test_campaign_of_which_nothing_is_left_is_refused_with_the_reasons(expanded: Expand) -> None:
     """The author hears how many points fell to what."""
     text = "grid: {backends: [vllm, tensorrt], models: [m], shared: {batch_size: [1, 2]}}"
-    with pytest.raises(GridError) as refused:
+    with pytest.raises(CampaignError) as refused:
         expanded(text, backends=TODAY)
-    assert str(refused.value) == (
+    assert str(refused.value).endswith(
         "none of 4 points can run: the vllm backend comes with a later version (2);"
         " the tensorrt backend comes with a later version (2)"
     )
+
+
+def test_memory_that_fits_nowhere_is_refused_with_its_figures(tmp_path: Path) -> None:
+    """Where no point is left the author hears what the one that needs most would take, and what there is."""
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        f"campaign_name: c\nmodel: {json.dumps(str(LLAMA))}\n"
+        "grid: {backends: [pytorch], shared: {max_output_tokens: [128, 1536], batch_size: [8]}}\n"
+    )
+    small = Host((Device(0, "GPU-a", (9, 0), 6 * 10**9),))
+    with pytest.raises(CampaignError) as refused:
+        expand(load(path, tmp_path, backends=ALL), ALL, host=small)
+    assert str(refused.value).endswith(
+        "none of 2 points can run: weights and KV cache do not fit into the GPUs' memory (2);"
+        " at most 8.3 GB (weights 6.4, KV cache 1.9) into 6.0 GB"
+    )
+
+
+def test_a_model_is_counted_once_for_all_points(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many points the rules about memory look at, what a `config.json` describes is worked out once."""
+    counted: list[Mapping[str, Any]] = []
+
+    def counting(config: Mapping[str, Any]) -> Architecture:
+        counted.append(config)
+        return architecture(config)
+
+    monkeypatch.setattr(identity, "architecture", counting)
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        f"campaign_name: c\nmodel: {json.dumps(str(LLAMA))}\n"
+        "grid: {backends: [pytorch, vllm], shared: {max_output_tokens: [128, 256], batch_size: [1, 8]}}\n"
+    )
+    roomy = Host((Device(0, "GPU-a", (9, 0), 80 * 10**9),))
+    assert len(expand(load(path, tmp_path, backends=ALL), ALL, host=roomy).points) == 8
+    assert len(counted) == 1
 
 
 @pytest.mark.key("execution.max_experiments")
@@ -456,7 +499,7 @@ def test_grid_that_is_too_large_is_refused_before_it_is_built(expanded: Expand) 
     names = ["random_seed", "batch_size", "num_input_prompts", "max_input_tokens", "max_output_tokens"]
     names += ["num_beams", "num_threads", "no_repeat_ngram_size", "warmup.min_prompts", "warmup.max_prompts"]
     axes = ", ".join(f"{name}: {list(range(1, 101))}" for name in names)
-    with pytest.raises(GridError, match="500,000,000,000,000,000,000 experiments, more than execution"):
+    with pytest.raises(CampaignError, match="500,000,000,000,000,000,000 experiments, more than execution"):
         expanded(f"model: m\ngrid: {{backends: [pytorch], shared: {{{axes}}}}}")
 
 
@@ -464,7 +507,7 @@ def test_limit_counts_experiments_not_points(expanded: Expand) -> None:
     """Cycles count: what just fits with two cycles is refused with three."""
     grid = "grid: {backends: [pytorch], models: [a, b]}\n"
     assert len(expanded(grid + "execution: {cycles: 2, max_experiments: 4}").points) == 2
-    with pytest.raises(GridError, match="2 points x 3 cycles are 6 experiments"):
+    with pytest.raises(CampaignError, match="2 points x 3 cycles are 6 experiments"):
         expanded(grid + "execution: {cycles: 3, max_experiments: 4}")
 
 
@@ -479,12 +522,56 @@ def test_group_by_takes_axes_and_keys(expanded: Expand, name: str) -> None:
 
 def test_group_by_refuses_what_does_not_exist(tmp_path: Path) -> None:
     """The nearest name is offered."""
-    campaign = Campaign(
-        campaign_name="c", model="m", grid=Grid(backends=("pytorch",)), group_by=("fp_precison",)
-    )
-    loaded = LoadedCampaign(campaign, tmp_path / "c.yaml", tmp_path, "c", (), (), "")
-    with pytest.raises(GridError, match=r"group_by: 'fp_precison' .* did you mean 'fp_precision'"):
-        expand(loaded, ALL)
+    path = tmp_path / "c.yaml"
+    path.write_text("campaign_name: c\nmodel: m\ngrid: {backends: [pytorch]}\ngroup_by: [fp_precison]\n")
+    with pytest.raises(CampaignError, match=r"'fp_precison' is neither .* did you mean 'fp_precision'"):
+        expand(load(path, tmp_path, backends=ALL), ALL)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "where"),
+    [
+        ("grid: {backends: [pytorch]}\ngroup_by: [model, bacth_size]", (), ["c.yaml:4:19: group_by[1]: "]),
+        (
+            "grid: {backends: [pytorch]}\ngroup_by:\n- a1\n- b2",
+            (),
+            ["c.yaml:5:3: group_by[0]: ", "c.yaml:6:3: group_by[1]: "],
+        ),
+        (
+            "grid:\n  backends: [pytorch]\n  exclude:\n  - max_input_tokens: 2\n    random_seed: 3",
+            (),
+            ["c.yaml:6:5: grid.exclude[0]: ", "c.yaml:7:5: grid.exclude[0]: "],
+        ),
+        ("execution: {max_experiments: 1}\ngrid: {backends: [pytorch]}", (), ["c.yaml:4:1: 1 points x 5"]),
+        (
+            "defaults: {fp_precision: float32}\ngrid: {backends: [tensorrt]}",
+            (),
+            ["c.yaml:4:1: none of 1 points can run: "],
+        ),
+        ("experiments: [{backend: strict, strict: {batch: 2}}]", (), ["c.yaml:1:1: none of 1 points"]),
+        (
+            "grid: {backends: [pytorch]}",
+            ("group_by=[a1]",),
+            ["--campaign-set group_by: group_by[0]: "],
+        ),
+        (
+            "grid: {backends: [pytorch]}",
+            ("grid.exclude=[{random_seed: 1}]",),
+            ["--campaign-set grid.exclude: grid.exclude[0]: "],
+        ),
+    ],
+    ids=range(8),
+)
+def test_what_is_wrong_with_the_points_is_said_where_it_is_written(
+    tmp_path: Path, text: str, options: tuple[str, ...], where: list[str]
+) -> None:
+    """Whatever only the whole grid shows has a line and a column, or its option, and all of it is said at once."""
+    path = tmp_path / "c.yaml"
+    path.write_text(f"campaign_name: c\nmodel: m\n{text}\n")
+    with pytest.raises(CampaignError) as refused:
+        expand(load(path, tmp_path, options, backends=ALL), ALL)
+    lines = str(refused.value).splitlines()
+    assert [line[: len(place)] for line, place in zip(lines, where, strict=True)] == where
 
 
 # --- Names ---
@@ -559,7 +646,14 @@ def test_ids_are_short_unique_and_safe_whatever_things_are_called(
     }
     grid = Grid(backends=("pytorch",), models=tuple(models), bundles=sets)
     loaded = LoadedCampaign(
-        Campaign(campaign_name="c", grid=grid), Path("c.yaml"), Path("nowhere"), "c", (), (), ""
+        Campaign(campaign_name="c", grid=grid),
+        path=Path("c.yaml"),
+        rootdir=Path("nowhere"),
+        key="c",
+        fragments=(),
+        notes=(),
+        sha256="",
+        document=Node({}, Mark("c.yaml")),
     )
     found: tuple[Point, ...] = expand(loaded, ALL).points
     assert len(found) == expand(loaded, ALL).generated
@@ -587,5 +681,5 @@ def test_needed_backends_of_a_grid_that_is_too_large_are_not_looked_for(tmp_path
     grid = {"backends": ["tensorrt"], "shared": {"fp_precision": ["float32"], "random_seed": [1], **axes}}
     path = tmp_path / "campaign.yaml"
     path.write_text(json.dumps({"campaign_name": "c", "model": "m", "grid": grid}))
-    with pytest.raises(GridError, match="1,000,000 points x 5 cycles"):
+    with pytest.raises(CampaignError, match="1,000,000 points x 5 cycles"):
         needed_backends(load(path, tmp_path, backends=ALL), ALL)

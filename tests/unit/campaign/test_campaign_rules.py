@@ -30,6 +30,7 @@ from pytest_llem.campaign.rules import (
     candidate,
 )
 from pytest_llem.campaign.rules.judge import SHARED
+from pytest_llem.campaign.rules.models import checkpoint_quantization
 from pytest_llem.campaign.rules.rule import DERIVED
 
 RULES = FILTERED + WARNED
@@ -51,6 +52,7 @@ LLAMA = {
 """Llama 3.2 with 1.24e9 parameters and a KV cache of 16,384 numbers a token."""
 
 GPTQ = {"quantization_config": {"quant_method": "gptq", "bits": 4}}
+FP8 = {"quantization_config": {"quant_method": "fp8"}}
 
 
 def host(
@@ -308,6 +310,12 @@ CASES = [
         point(VLLM, parameters={"quantization": "fp8"}, machine=AMPERE),
         point(VLLM, parameters={"quantization": "fp8"}, machine=ADA),
     ),
+    Case(
+        "fp8 weights",
+        point(VLLM, parameters={"quantization": "fp8_per_block"}, machine=AMPERE),
+        point(VLLM, parameters={"quantization": "int8_per_channel_weight_only"}, machine=AMPERE),
+    ),
+    Case("fp8 weights", point(VLLM, config=FP8, machine=AMPERE), point(VLLM, config=FP8, machine=ADA)),
     # --- tensorrt ---
     Case("float32", point(TENSORRT, fp_precision="float32"), point(TENSORRT, fp_precision="bfloat16")),
     Case("prompts above max_input_len", tensorrt(max_input_len=511), tensorrt(max_input_len=512)),
@@ -332,6 +340,11 @@ CASES = [
         "fp8",
         point(TENSORRT, parameters={"kv_cache_quant_algo": "FP8"}, machine=AMPERE),
         point(TENSORRT, parameters={"kv_cache_quant_algo": "INT8"}, machine=AMPERE),
+    ),
+    Case(
+        "fp8",
+        point(TENSORRT, config=FP8, machine=AMPERE),
+        point(TENSORRT, config=FP8, machine=AMPERE, parameters={"engine_path": "built"}),
     ),
     Case(
         "fp4",
@@ -405,6 +418,30 @@ def test_rule_holds_for_what_it_speaks_of_and_for_nothing_beside_it(case: Case) 
     assert said(case.free) == []
 
 
+@pytest.mark.parametrize(
+    ("own", "asked"), [("gptq", "humming"), ("gptq", "moe_wna16"), ("modelopt", "modelopt_fp4")]
+)
+def test_a_method_that_may_take_a_checkpoint_over_is_left_to_vllm(own: str, asked: str) -> None:
+    """Only formats that are known to exclude each other are filtered: vLLM reads some of them by other methods."""
+    config = {"quantization_config": {"quant_method": own}}
+    assert said(point(VLLM, config=config, parameters={"quantization": asked})) == []
+
+
+@pytest.mark.parametrize(
+    ("said_of_it", "method"),
+    [
+        ({"quant_method": "gptq", "bits": 4}, "gptq"),
+        ({"load_in_8bit": True}, "bitsandbytes"),
+        ({"bits": 4}, None),
+        ({"quant_method": None}, None),
+        ("gptq", None),
+    ],
+)
+def test_a_checkpoint_has_the_method_that_it_names(said_of_it: Any, method: str | None) -> None:
+    """What names no method has none, but for the flags by which transformers knows bitsandbytes."""
+    assert checkpoint_quantization({"quantization_config": said_of_it}) == method
+
+
 def test_prompts_file_that_cannot_be_read_is_filtered(tmp_path: Path) -> None:
     """A missing file is said before anything runs, not by the worker."""
     (tmp_path / "here.txt").write_text("one\n")
@@ -474,11 +511,14 @@ BY_CAPABILITY = [
     point(VLLM, parameters={"quantization": "fp8"}),
     point(PLAIN_TENSORRT, parameters={"quant_algo": "FP8"}),
     point(PLAIN_TENSORRT, parameters={"quant_algo": "NVFP4"}, machine=host((10, 0))),
+    point(PLAIN_TENSORRT, fp_precision="bfloat16"),
 ]
+VLLM_BFLOAT16 = point(VLLM, fp_precision="bfloat16")
 BY_NUMBER = [point(VLLM, parameters={"tensor_parallel_size": 2}, machine=host(gpus=2))]
 UNKNOWN = [
     *((it, machine) for it in BY_CAPABILITY + BY_NUMBER for machine in (None, Host())),
     *((it, host(None)) for it in BY_CAPABILITY),
+    *((VLLM_BFLOAT16, machine) for machine in (None, host(None))),
 ]
 
 
@@ -491,6 +531,11 @@ def test_what_needs_a_gpu_is_a_warning_where_none_is_known(it: Candidate, unknow
     assert finding.reason.startswith("perhaps, not to be judged from here: ")
 
 
+def test_vllm_on_the_cpu_computes_in_bfloat16() -> None:
+    """A machine that is known to have no GPU leaves nothing to warn of: vLLM runs on its CPU."""
+    assert said(point(VLLM, fp_precision="bfloat16", machine=Host())) == []
+
+
 def test_a_backend_that_needs_nvidia_is_warned_where_nothing_is_known() -> None:
     """An engine on another machine may have the GPU that this one lacks."""
     reason = "tensorrt needs an NVIDIA GPU, and this machine has none"
@@ -500,11 +545,15 @@ def test_a_backend_that_needs_nvidia_is_warned_where_nothing_is_known() -> None:
     ]
 
 
-def test_memory_is_not_judged_without_a_gpu() -> None:
-    """On a machine without a known GPU nobody hears of memory at every point."""
-    for machine in (None, Host(), Host((Device(0, "GPU-0"),))):
-        assert said(point(config=LLAMA, machine=machine)) == []
-        assert said(point(VLLM, config=LLAMA, machine=machine)) == []
+@pytest.mark.parametrize("machine", [None, Host(), Host((Device(0, "GPU-0"),))], ids=range(3))
+def test_memory_is_not_judged_without_a_gpu(machine: Host | None) -> None:
+    """Where no GPU's memory is known a point stays valid, and has what it needs: 1.24e9 x 2, 640 x 8 x 16,384 x 2."""
+    (finding,) = findings(point(config=LLAMA, machine=machine, parameters={"batch_size": 8}))
+    assert finding.verdict == "valid"
+    assert finding.figures is not None
+    assert finding.figures.text == "2.6 GB (weights 2.5, KV cache 0.2)"
+    assert said(point(config=LLAMA, machine=machine, parameters={"device": "cpu"})) == []
+    assert said(point(config={"model_type": "unheard"}, machine=machine)) == []
 
 
 def test_the_largest_gpu_that_a_point_may_use_counts() -> None:

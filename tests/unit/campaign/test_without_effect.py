@@ -65,6 +65,13 @@ CASES = [
     section(
         "requests of no load", "load", {"mode": "batch"}, {"mode": "constant", "rate": 1.0}, {"requests": 9}
     ),
+    Case(
+        "prefill of a load",
+        PYTORCH,
+        {"load": {"mode": "closed", "concurrency": 2}},
+        {},
+        {"prefill": {"enabled": True}},
+    ),
     section(
         "warm-up that is off",
         "warmup",
@@ -138,6 +145,23 @@ CASES = [
         {},
         {"tensorrt": {"speculative_model": "draft", "backend": "pytorch"}},
         {"tensorrt": {"max_draft_len": 3}},
+    ),
+    *(
+        Case(
+            "cache without a build",
+            TENSORRT,
+            {"tensorrt": off},
+            {},
+            {"tensorrt": {"force_rebuild": True, "engine_cache_dir": "engines"}},
+        )
+        for off in ({"engine_path": "built"}, {"backend": "pytorch"})
+    ),
+    Case(
+        "haste without a build",
+        TENSORRT,
+        {"tensorrt": {"engine_path": "built"}},
+        {},
+        {"tensorrt": {"fast_build": True}},
     ),
 ]
 

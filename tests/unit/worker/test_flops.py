@@ -133,6 +133,11 @@ def test_flops_grow_with_the_context(first: float, second: float) -> None:
             {"model_type": "gemma2", "layer_types": ["linear_attention"] * 16},
             "layer_types has kinds of attention not known here",
         ),
+        ({"model_type": "gemma2", "layer_types": True}, "layer_types has kinds of attention not known here"),
+        (
+            {"model_type": "gemma2", "layer_types": [["full_attention"]] * 16},
+            "layer_types has kinds of attention not known here",
+        ),
     ],
 )
 def test_what_is_not_known_is_refused(changes: dict[str, Any], reason: str) -> None:
