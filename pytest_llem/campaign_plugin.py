@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
-import os
 import signal
 import threading
+import traceback
 from collections.abc import Generator
 from dataclasses import asdict
 from pathlib import Path
@@ -14,131 +12,22 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from _pytest.pathlib import absolutepath
 
-from pytest_llem import compose_fixtures, daemon_plugin, notify_plugin
-from pytest_llem.backends.registry import BackendError
-from pytest_llem.campaign.grid import GridError
-from pytest_llem.campaign.loader import CampaignError
+from pytest_llem import compose_fixtures
 from pytest_llem.campaign.schedule import Experiment
-from pytest_llem.campaign.sniff import looks_like_campaign
 from pytest_llem.collection import CampaignFile, experiment_of, in_schedule_order
-from pytest_llem.daemon.assignment import Assignment, CampaignChangedError
+from pytest_llem.command_line import CommandLine
 from pytest_llem.display import Display
-from pytest_llem.executors.base import ExecutorError
 from pytest_llem.executors.compose.executor import ComposeExecutor, ComposeSetup
 from pytest_llem.fixtures import ExperimentHandle
 from pytest_llem.records import Result
 from pytest_llem.reporting import terminal
 from pytest_llem.runner import CampaignStopped
 from pytest_llem.session import CampaignSession
-from pytest_llem.settings import Seat, Settings
-from pytest_llem.state.results import DamagedFileError, StorageError
-from pytest_llem.state.run import RunBusyError
+from pytest_llem.state.results import StorageError
 from pytest_llem.station import NotReadyError
 
-NAME = "llem-campaign"
 STOPPED_BY = "llem_stopped_by"
-REFUSALS = (
-    BackendError,
-    CampaignError,
-    GridError,
-    RunBusyError,
-    StorageError,
-    DamagedFileError,
-    ExecutorError,
-    CampaignChangedError,
-)
-
-
-def register(config: pytest.Config) -> None:
-    """Load the campaign that the command line names and register its plugin.
-
-    Raises:
-        pytest.UsageError: the campaign, or what is asked of it, is not valid.
-    """
-    path = _campaign_path(config)
-    if path is None:
-        return
-    _refuse_parallel(config)
-    if config.getoption("--campaign") and config.args_source != pytest.Config.ArgsSource.ARGS:
-        config.args[:] = [str(path)]
-    seat = getattr(config, "workerinput", {}).get("llem_seat")
-    try:
-        session = CampaignSession(_settings(config, path), Seat(**seat) if seat else None)
-    except REFUSALS as error:
-        raise pytest.UsageError(str(error)) from error
-    config.pluginmanager.register(CampaignPlugin(config, session), NAME)
-    config.stash[compose_fixtures.SESSION] = session
-    config.pluginmanager.register(compose_fixtures, f"{NAME}-compose")
-    notify_plugin.register(config, session)
-    if session.campaign.daemon.enabled:
-        daemon_plugin.register(config, session)
-    atexit.register(gc.freeze)  # else Python, on its way out, walks all items several times before it lets go
-    if config.getoption("lf", default=False):
-        _continue_with_all_items(config, path)
-
-
-def _campaign_path(config: pytest.Config) -> Path | None:
-    """Return the campaign of `--campaign`, or of a positional argument or node id that is one."""
-    here = config.invocation_params.dir
-    named: str | None = config.getoption("--campaign")
-    if named:
-        return absolutepath(here / named)
-    paths = {absolutepath(here / argument.partition("::")[0]) for argument in config.args}
-    campaigns = [path for path in sorted(paths) if looks_like_campaign(path)]
-    if len(campaigns) > 1:
-        raise pytest.UsageError(
-            f"one campaign a session, not {len(campaigns)}: {', '.join(map(str, campaigns))}"
-        )
-    return campaigns[0] if campaigns else None
-
-
-def _refuse_parallel(config: pytest.Config) -> None:
-    workers = len(getattr(config.option, "tx", None) or ())
-    if workers > 1:
-        raise pytest.UsageError(
-            f"-n {workers}: experiments beside each other would share the device, its memory and its power, and none"
-            " of their numbers would be right; use -n 1 or leave it out"
-        )
-
-
-def _settings(config: pytest.Config, path: Path) -> Settings:
-    cold: bool | None = config.getoption("force_cold_start")
-    overrides = list(config.getoption("--campaign-set"))
-    if cold is not None:
-        overrides.append(f"cold_start.force_cold_start={str(cold).lower()}")
-    cache = getattr(config, "cache", None)
-    return Settings(
-        path=path,
-        rootdir=config.rootpath,
-        overrides=tuple(overrides),
-        cache=Path(cache.mkdir("llem")) if cache is not None else None,
-        resume=bool(config.getoption("lf", default=False)),
-        dry=bool(config.getoption("collectonly")),
-        require_measured=config.getoption("--campaign-require") == "measured",
-        fetch=bool(config.getoption("--campaign-fetch")),
-        executor=config.getoption("--campaign-executor"),
-        gpus=config.getoption("--campaign-gpus"),
-        round=Assignment.of(os.environ),
-    )
-
-
-def _continue_with_all_items(config: pytest.Config, path: Path) -> None:
-    """Let native `--lf` select the whole campaign: what is done is deselected by the run's own record.
-
-    `cache/lastfailed` knows failures only, is written at the end, and not at all by a killed session. A
-    collector's id in it selects all that it collects.
-    """
-    campaign = path.relative_to(config.rootpath).as_posix()
-    assert config.cache is not None
-    last = config.cache.get("cache/lastfailed", {})
-    kept = {nodeid: True for nodeid in last if nodeid.partition("::")[0] != campaign}
-    config.cache.set("cache/lastfailed", {**kept, campaign: True})
-    manager = config.pluginmanager
-    manager.unregister(name="lfplugin-collwrapper")
-    reader: Any = manager.unregister(name="lfplugin")
-    manager.register(type(reader)(config), "lfplugin")  # reads the cache anew
 
 
 class CampaignPlugin:
@@ -148,9 +37,16 @@ class CampaignPlugin:
         self._config = config
         self._session = session
         self._is_worker = hasattr(config, "workerinput")
-        self._display = Display(config, session)
+        self._commands = CommandLine(
+            session.settings,
+            config.invocation_params.dir,
+            rootdir=config.getoption("rootdir"),
+            is_daemons=session.campaign.daemon.enabled,
+        )
+        self._display = Display(config, session, self._commands)
         session.progress.spending.say = self._display.aside
-        self._has_begun = self._has_workers()  # a controller of xdist collects nothing itself
+        # a controller of xdist collects nothing itself
+        self._has_begun = self._has_workers() and not session.settings.dry
         self._pending: list[Experiment] = []
         self._signal_before: Any = None
         self._stop_on_sigterm()
@@ -171,7 +67,7 @@ class CampaignPlugin:
         if file_path != self._session.settings.path:
             return None
         collector: CampaignFile = CampaignFile.from_parent(parent, path=file_path)
-        collector.experiments = self._session.experiments
+        collector.experiments, collector.commands = self._session.experiments, self._commands
         return collector
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -210,7 +106,8 @@ class CampaignPlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
         """Make ready for the experiments before the first item."""
-        if not (self._session.settings.dry or self._has_workers() or session.testsfailed):
+        broken = session.testsfailed and not self._config.option.continue_on_collection_errors
+        if not (self._session.settings.dry or self._has_workers() or broken):
             self._start(session)
         return (yield)
 
@@ -221,8 +118,10 @@ class CampaignPlugin:
             if not self._is_worker:
                 raise pytest.UsageError(str(error)) from error
             session.shouldfail = str(error)  # an xdist controller knows no usage error of a worker
-        else:
-            self._has_begun = True
+            return
+        except (CampaignStopped, StorageError) as stop:
+            session.shouldfail = str(stop)  # no item is run: all stays pending
+        self._has_begun = True
 
     def _compose_setup(self, session: pytest.Session) -> ComposeSetup | None:
         """Return what the project says of its containers; None where experiments do not run in containers."""
@@ -299,18 +198,24 @@ class CampaignPlugin:
         """Stop the services, summarise, judge the budgets, and settle the exit code."""
         if not self._has_begun:
             return
+        self._display.nothing_goes_on()
         self._session.stop_services()
         if self._is_worker:
             self._config.workeroutput[STOPPED_BY] = self._session.progress.spending.stopped_by  # type: ignore[attr-defined]
             return
         try:
             summary = self._session.conclude()
-            self._config.hook.pytest_llem_summary(config=self._config, summary=summary)
         except StorageError as error:
             self._display.problem(str(error))
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
             return
         self._settle_exit_code(session, exitstatus)
+        try:
+            self._config.hook.pytest_llem_summary(config=self._config, summary=summary)
+        except Exception as error:  # noqa: BLE001 - whatever somebody's hook raises, the table is shown
+            where = f"pytest_llem_summary, {traceback.extract_tb(error.__traceback__)[-1].filename}"
+            self._display.problem(f"{where}: {type(error).__name__}: {error}")
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def _settle_exit_code(self, session: pytest.Session, exitstatus: int) -> None:
         if exitstatus == pytest.ExitCode.NO_TESTS_COLLECTED and self._session.resumed:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import shlex
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
 from pytest_llem.campaign.schedule import Experiment
+from pytest_llem.command_line import CommandLine
 from pytest_llem.fixtures import ExperimentFailed, ExperimentHandle
 
 
@@ -54,7 +55,8 @@ class ExperimentItem(pytest.Function):
         lines = [f"{failure.kind}: {failure.message}"]
         if failure.log_tail:
             lines += ["", "end of its log:", *(f"    {line}" for line in failure.log_tail.splitlines())]
-        return "\n".join([*lines, "", f"again: pytest {shlex.quote(self.nodeid)}"])
+        assert isinstance(self.parent, CampaignFile)
+        return "\n".join([*lines, "", f"again: {self.parent.commands.again(self.experiment.id)}"])
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Point at the campaign file."""
@@ -65,6 +67,7 @@ class CampaignFile(pytest.Module):
     """The collector of a campaign file."""
 
     experiments: Iterable[Experiment] = ()
+    commands: CommandLine
 
     def _getobj(self) -> types.ModuleType:
         return MODULE
@@ -111,3 +114,27 @@ def in_schedule_order(items: list[pytest.Item], failed_first: Mapping[str, Any] 
 
     for place, item in zip(places, sorted((items[i] for i in places), key=key), strict=True):
         items[place] = item
+
+
+class NoCampaign:
+    """The hooks of a session in which YAML files are named that are no campaigns; other plugins may collect them.
+
+    Args:
+        names: of the files, as they were typed.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = names
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Where nobody collects them, say what would make one a campaign."""
+        try:
+            return (yield)
+        except pytest.UsageError as error:
+            hints = (
+                f"{name}: no line begins with campaign_name: so it is no campaign;"
+                f" pytest --campaign {shlex.quote(name)} says what is wrong with it"
+                for name in self._names
+            )
+            raise pytest.UsageError(*error.args, *hints) from error

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import time as time_of_day
-from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
@@ -20,7 +19,7 @@ from pytest_llem.daemon import locks, words
 from pytest_llem.daemon.assignment import Assignment
 from pytest_llem.daemon.clock import Schedule
 from pytest_llem.daemon.herald import Herald
-from pytest_llem.daemon.series import SERIES_FOLDER
+from pytest_llem.reporting import outlook
 from pytest_llem.session import CampaignSession
 
 
@@ -41,7 +40,10 @@ def register(config: pytest.Config, session: CampaignSession) -> None:
 
 def _refuse(config: pytest.Config, session: CampaignSession) -> None:
     if config.getoption("lf", default=False):
-        raise pytest.UsageError("--lf: a daemon goes on with an unfinished series by itself; leave it out")
+        raise pytest.UsageError(
+            "--lf: a daemon goes on with an interrupted round by itself; leave it out. To finish the run of a failed"
+            " round add --campaign-set daemon.enabled=false"
+        )
     if session.settings.cache is None:
         raise pytest.UsageError(
             "-p no:cacheprovider: a daemon's interrupted round could not be continued; leave it out"
@@ -67,10 +69,11 @@ class HandOver:
         )
 
     def pytest_report_header(self) -> list[str]:
-        """Print the plan of starts."""
-        now_s = time.time()
-        plan = words.plan(self._schedule, self._schedule.first(now_s), now_s)
-        return [f"daemon: {words.every(self._schedule)}; a new series would start", *plan]
+        """Print the plan of starts, and what all rounds take."""
+        now_s, schedule = time.time(), self._schedule
+        starts = words.plan(schedule, schedule.first(now_s), now_s)
+        rounds = outlook.rounds(self._session.prospect, schedule.interval_s, schedule.total_s)
+        return [f"daemon: {words.every(schedule)}; a new series would start", *starts, *rounds]
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> None:
@@ -93,10 +96,11 @@ class HandOver:
         return Herald(wanted.webhook_url.get_secret_value(), wanted.on) if wanted.webhook_url else Herald()
 
     def _arguments(self) -> Iterator[str]:
-        folder: Path = self._session.results_folder.parent / SERIES_FOLDER
-        yield f"--folder={folder}"
+        yield f"--folder={self._session.series_folder}"
         yield f"--campaign={self._session.campaign.campaign_name}"
         yield f"--sha256={self._session.loaded.sha256}"
+        yield f"--points-sha256={self._session.info.points_sha256}"
+        yield f"--executor={self._session.executor.name}"
         if self._daemon.at:
             yield f"--at={self._daemon.at}"
         if self._schedule.interval_s:

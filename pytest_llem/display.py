@@ -5,7 +5,6 @@ It is also the runner's observer: on a terminal it shows phases and counts gaps 
 
 from __future__ import annotations
 
-import shlex
 import shutil
 import time
 from collections.abc import Sequence
@@ -13,9 +12,12 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from pytest_llem.campaign.schedule import Experiment
+from pytest_llem.command_line import CommandLine
+from pytest_llem.long_waits import LongWaits
 from pytest_llem.records import Result
 from pytest_llem.reporting import outlook, terminal
 from pytest_llem.reporting.digits import duration
+from pytest_llem.reporting.names import counted
 from pytest_llem.session import CampaignSession
 
 if TYPE_CHECKING:
@@ -31,17 +33,22 @@ class Display:
     Args:
         config: pytest's; its terminal reporter is absent in xdist workers, and then nothing is shown.
         session: what is talked about.
+        commands: what it is told to type next.
     """
 
-    def __init__(self, config: Any, session: CampaignSession) -> None:
+    def __init__(self, config: Any, session: CampaignSession, commands: CommandLine) -> None:
         self._config = config
         self._session = session
+        self._commands = commands
         self._pending = 0
         self._over = 0
         self._label_width = 0
         self._problem: str | None = None
         self._began_s = time.monotonic()
         self._has_status_line = False
+        self._long_waits = LongWaits(self._line)
+        done = filter(session.progress.is_done, session.experiments)
+        self._told = {(experiment.point.label, experiment.cycle) for experiment in done}
 
     @property
     def _reporter(self) -> Any:
@@ -57,12 +64,13 @@ class Display:
         """Return what stands in pytest's header: the campaign, its validation, the run."""
         session = self._session
         expansion = session.expansion
-        forecast, earlier = session.forecast(session.pending())
+        forecast = session.prospect.forecast
         lines = [f"campaign: {session.campaign.campaign_name} ({self._relative(session.settings.path)})"]
         cycles = session.campaign.execution.cycles
         lines += terminal.validation(expansion, cycles=cycles, least_s=forecast.least_s)
-        lines += [outlook.plan(forecast, earlier)] if forecast.experiments else []
+        lines += [outlook.plan(session.prospect)] if forecast.experiments else []
         lines += [f"note: {note}" for note in (*session.loaded.notes, *expansion.notes)]
+        lines += terminal.unjudged(expansion) if session.settings.dry else []
         lines += self._order_lines()
         lines.append(f"executor: {session.executor.name} ({session.executor.reason})")
         lines += self._device_lines()
@@ -108,11 +116,14 @@ class Display:
 
     def _older_run(self) -> list[str]:
         session = self._session
-        if session.older_run is None:
+        counts = session.older_counts()
+        if session.older_trouble is not None:
+            return [f"note: an older run cannot be continued: {session.older_trouble}"]
+        if session.older_run is None or counts is None:
             return []
-        completed, failed = session.older_counts()
-        counts = f"{completed} completed and {failed} failed"
-        return [f"an older run, {session.older_run}, had {counts}; --lf would continue it"]
+        completed, failed = counts
+        had = f"{completed} completed and {failed} failed"
+        return [f"an older run, {session.older_run}, had {had}; --lf would continue it"]
 
     # --- While it runs ---
 
@@ -124,24 +135,42 @@ class Display:
 
     def waiting(self, what: str, left_s: float) -> None:
         """See `Observer`."""
-        self._status_line(f"{what}: {duration(left_s)}" if left_s else "")
+        self._show("wait", f"{what}: {duration(left_s)}" if left_s else "")
 
     def phase(self, what: str, phase: str) -> None:
         """See `Observer`."""
-        self._status_line(f"{what}: {phase}" if phase else "")
+        self._show(f"{what}: {phase}", f"{what}: {phase}" if phase else "")
 
     def note(self, line: str) -> None:
         """See `Observer`."""
         if self._reporter is not None:
-            self._status_line("")
-            with self._uncaptured():
-                self._reporter.ensure_newline()
-                self._reporter.write_line(line)
+            self.nothing_goes_on()
+            self._line(line)
 
     def aside(self, line: str) -> None:
         """Print a line that a quiet session can do without."""
         if self._verbosity >= 0:
             self.note(line)
+
+    def nothing_goes_on(self) -> None:
+        """Note that no phase and no wait is under way."""
+        self._status_line("")
+        self._long_waits.end()
+
+    def _show(self, key: str, line: str) -> None:
+        """Show what goes on: on a terminal in a line that goes away, in a log in one that stays, if it lasts long."""
+        if not line:
+            self.nothing_goes_on()
+        elif self._reporter is not None and self._reporter.isatty:
+            self._status_line(line)
+        elif self._reporter is not None and self._verbosity >= 0:
+            self._long_waits.begin(key, line)
+
+    def _line(self, line: str) -> None:
+        """Write a line of its own, also while a test runs."""
+        with self._uncaptured():
+            self._reporter.ensure_newline()
+            self._reporter.write_line(line)
 
     def _uncaptured(self) -> AbstractContextManager[None]:
         """Let what is written while a test runs reach the terminal."""
@@ -165,10 +194,16 @@ class Display:
         self._has_status_line = bool(text)
 
     def status(self, report: Any) -> tuple[str, str, str] | None:
-        """Return the status of an experiment's report: its line replaces the letter, its number joins the word."""
-        headline = terminal.Headline.from_properties(report.user_properties)
+        """Return the status of an experiment's report: its line replaces the letter, its number joins the word.
+
+        Args:
+            report: of a phase of a test, or of a collection, which has no properties.
+        """
+        headline = terminal.Headline.from_properties(getattr(report, "user_properties", ()))
         if headline is None or report.when != "call" or report.outcome not in ("passed", "failed"):
             return None
+        if self._verbosity == 0 and not self._is_of_campaign(report.nodeid):
+            return None  # a user's own test has pytest's letter, whatever its experiment's line says
         word = f"{report.outcome.upper()} {headline.energy_or_rate()}" if report.passed else "FAILED"
         if self._verbosity == 0:  # a word without a letter would count for pytest's own percentage
             return report.outcome, "", "" if report.passed else word
@@ -177,19 +212,23 @@ class Display:
     def is_beginning(self, nodeid: str) -> None:
         """Keep pytest from repeating the file's name before each of our lines."""
         if self._reporter is not None and self._verbosity == 0:
-            path = self._relative(self._session.settings.path)
-            self._reporter.showfspath = nodeid.partition("::")[0] != path
+            self._reporter.showfspath = not self._is_of_campaign(nodeid)
+
+    def _is_of_campaign(self, nodeid: str) -> bool:
+        return nodeid.partition("::")[0] == self._relative(self._session.settings.path)
 
     def experiment_is_over(self, report: Any) -> None:
-        """Print the experiment's line once its call is over."""
+        """Print the experiment's line once its call is over; several tests may ask for one experiment."""
         headline = terminal.Headline.from_properties(report.user_properties)
-        if headline is None or report.when != "call":
+        if headline is None or report.when != "call" or (headline.label, headline.cycle) in self._told:
             return
+        self._told.add((headline.label, headline.cycle))
         self._over += 1
         reporter = self._reporter
         if reporter is None or self._verbosity != 0:
             return
-        self._status_line("")
+        self.nothing_goes_on()
+        reporter.ensure_newline()
         reporter.write_line(
             terminal.progress(
                 headline,
@@ -222,7 +261,7 @@ class Display:
             *self._table(summary, colour=colour),
             *terminal.messages(summary),
             *terminal.health(self._session.health),
-            *terminal.failures(self._session.failed_results(), rerun=self._rerun),
+            *terminal.failures(self._session.failed_results(), rerun=self._again),
             *outlook.spent(self._session.spent()),
             f"results: {self._relative(self._session.results_folder)}",
         ]
@@ -232,7 +271,10 @@ class Display:
             reporter.write_line(self._problem, red=True)
         left = len(self._session.pending())
         if left:
-            reporter.write_line(f"{left} experiments remain: {self._command('--lf')}")
+            reporter.write_line(f"{left} experiments remain: {self._commands.go_on()}")
+        unkept = sum(verdict.failed for row in summary.rows for verdict in row.budgets)
+        if unkept:
+            reporter.write_line(f"{counted(unkept, 'budget')} of expect not kept: exit code 1", red=True)
 
     def _table(self, summary: Summary, *, colour: bool) -> list[str]:
         if not any(row.n for row in summary.rows):
@@ -241,17 +283,8 @@ class Display:
 
         return table(summary, width=shutil.get_terminal_size().columns, colour=colour).splitlines()
 
-    def _rerun(self, result: Result) -> str:
-        campaign = self._relative(self._session.settings.path)
-        return f"pytest {shlex.quote(f'{campaign}::{result.experiment_id}')}{self._without_daemon()}"
-
-    def _command(self, option: str) -> str:
-        campaign = self._relative(self._session.settings.path)
-        return f"pytest --campaign={shlex.quote(campaign)} {option}{self._without_daemon()}"
-
-    def _without_daemon(self) -> str:
-        """Return what a command of a daemon's campaign needs to be carried out by its own session, and now."""
-        return " --campaign-set daemon.enabled=false" if self._session.campaign.daemon.enabled else ""
+    def _again(self, result: Result) -> str:
+        return self._commands.again(result.experiment_id)
 
     def _relative(self, path: Any) -> str:
         rootdir = self._session.settings.rootdir

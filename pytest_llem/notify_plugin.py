@@ -36,9 +36,22 @@ class Notifier:
         return [f"notify: {origin(self._url)} on {' and '.join(wanted.on) or 'nothing'}"]
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_runtestloop(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Learn that there is something to tell of, and what ended it before its time."""
+    def pytest_sessionstart(self, session: pytest.Session) -> Generator[None, object, object]:
+        """Learn that there is something to tell of."""
         self._pytest = session
+        return (yield from self._noting_the_reason())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_collection(self) -> Generator[None, object, object]:
+        """Learn what ended the session before its time."""
+        return (yield from self._noting_the_reason())
+
+    @pytest.hookimpl(wrapper=True, tryfirst=True)
+    def pytest_runtestloop(self) -> Generator[None, object, object]:
+        """Learn what ended the session before its time."""
+        return (yield from self._noting_the_reason())
+
+    def _noting_the_reason(self) -> Generator[None, object, object]:
         try:
             return (yield)
         except BaseException as error:
@@ -52,16 +65,20 @@ class Notifier:
             terminalreporter.write_line(problem, yellow=True)
 
     @pytest.hookimpl(wrapper=True, tryfirst=True)
-    def pytest_sessionfinish(self, session: pytest.Session) -> Generator[None, object, object]:
-        """Tell of a session that ends without a summary: pytest or a plugin has crashed, or there is no terminal."""
+    def pytest_sessionfinish(self) -> Generator[None, object, object]:
+        """Tell of a session of which pytest's own exit code does not tell that its end has crashed."""
         try:
-            result = yield
+            return (yield)
         except Exception as error:
             self._reason = f"{type(error).__name__}: {error}"
             self._tell(pytest.ExitCode.INTERNAL_ERROR)
             raise
-        self._tell(session.exitstatus)
-        return result
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_unconfigure(self) -> None:
+        """Tell of a session that ended without a summary: before its first item, or without a terminal."""
+        if self._pytest:
+            self._tell(self._pytest.exitstatus)
 
     @property
     def _url(self) -> str:
@@ -71,9 +88,15 @@ class Notifier:
 
     def _tell(self, exit_code: int) -> str | None:
         """Post how the session ended, once, if that is asked for; return why it failed."""
-        if self._is_told or self._pytest is None:
+        if self._is_told:
             return None
         self._is_told = True
+        problem = self._post(exit_code)
+        if self._session.settings.round is not None:
+            self._session.settings.round.note_told()
+        return problem
+
+    def _post(self, exit_code: int) -> str | None:
         ending = Ending(int(exit_code), time.monotonic() - self._began_s, self._reason)
         told = self._told()
         status = status_of(ending, told)

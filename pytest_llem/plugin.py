@@ -18,7 +18,12 @@ MARKER = (
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options (README, "Options")."""
     group = parser.getgroup("llem", "LLM inference campaigns (pytest-llem)")
-    group.addoption("--campaign", metavar="FILE", help="measure the experiments of this campaign file")
+    group.addoption(
+        "--campaign",
+        metavar="FILE",
+        action="append",  # so that a second one can be refused
+        help="measure the experiments of this campaign file",
+    )
     group.addoption(
         "--campaign-set",
         metavar="KEY=VALUE",
@@ -97,9 +102,9 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", MARKER)
     if config.getoption("help", default=False) or config.getoption("version", default=0):
         return
-    if not (config.getoption("--campaign") or any(_names_yaml(argument) for argument in config.args)):
+    if config.getoption("--campaign") is None and not any(_names_yaml(argument) for argument in config.args):
         return
-    from pytest_llem.campaign_plugin import register  # noqa: PLC0415 - only now the heavy modules
+    from pytest_llem.registration import register  # noqa: PLC0415 - only now the heavy modules
 
     register(config)
 

@@ -20,20 +20,18 @@ class Progress:
 
     Args:
         campaign: the resolved campaign.
-        done: experiments that are known to be done already.
 
     Attributes:
-        done: experiments with a completed result.
         observations: of each result that takes part in the analysis.
         spending: of all attempts.
         idle: the idle powers that earlier experiments found.
     """
 
-    def __init__(self, campaign: Campaign, done: Iterable[Identity] = ()) -> None:
+    def __init__(self, campaign: Campaign) -> None:
         self.observations: list[Observation] = []
         self.spending = Spending(campaign)
         self.idle = IdleBook()
-        self.done: set[Identity] = set(done)
+        self._done: set[Identity] = set()
         self._failed_before: set[Identity] = set()
 
     def take_up(self, standing: Standing) -> None:
@@ -51,7 +49,7 @@ class Progress:
         self.spending.add(result)
         self.observations.append(Observation.of(result))
         if result.status == "completed":
-            self.done.add((result.spec_hash, result.cycle))
+            self._done.add((result.spec_hash, result.cycle))
 
     def retake(self, results: Iterable[Result]) -> Iterator[Result]:
         """Take in all results of the run anew, and pass each on: whole, 100,000 of them would take gigabytes."""
@@ -63,7 +61,7 @@ class Progress:
 
     def is_done(self, experiment: Experiment) -> bool:
         """Return whether the run has a completed result for it already."""
-        return identity(experiment) in self.done
+        return identity(experiment) in self._done
 
     def pending(self, experiments: Iterable[Experiment]) -> list[Experiment]:
         """Return those that are not done."""

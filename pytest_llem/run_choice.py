@@ -11,6 +11,7 @@ from pytest_llem import __version__
 from pytest_llem.campaign.grid import Expansion
 from pytest_llem.campaign.loader import LoadedCampaign
 from pytest_llem.settings import Seat, Settings
+from pytest_llem.state.results import DamagedFileError
 from pytest_llem.state.run import Runs
 from pytest_llem.state.run_id import new_run_id
 from pytest_llem.state.run_info import RunInfo, SeriesRound, new_session
@@ -24,12 +25,14 @@ class RunChoice(NamedTuple):
         older: what its `run.json` says.
         resumed: whether the session continues it.
         joined: whether `older` is the run of an xdist worker's controller, whatever that does with it.
+        trouble: why the newest run cannot be continued, where nobody asked for that.
     """
 
     older_run: str | None
     older: RunInfo | None
     resumed: bool
     joined: bool = False
+    trouble: str | None = None
 
     @property
     def executor(self) -> str | None:
@@ -59,19 +62,35 @@ class RunChoice(NamedTuple):
             cycles=execution.cycles,
             points={p.spec_hash: p.label for p in expansion.points},
             executor=executor,
-            round=SeriesRound(series=assigned.series, number=assigned.number) if assigned else None,
+            round=_round_of(settings, earlier),
             session=new_session(),
         )
 
 
+def _round_of(settings: Settings, earlier: RunInfo | None) -> SeriesRound | None:
+    """Return which round a run is; one that somebody finishes by hand stays a round."""
+    if settings.round is not None:
+        return SeriesRound(series=settings.round.series, number=settings.round.number)
+    return earlier.round if earlier else None
+
+
 def choose_run(runs: Runs, settings: Settings, seat: Seat | None) -> RunChoice:
-    """Return which run a session is at; an xdist worker (`seat`) is at its controller's."""
+    """Return which run a session is at; an xdist worker (`seat`) is at its controller's.
+
+    Raises:
+        DamagedFileError: the run that should be continued cannot be read.
+    """
     if seat is not None:
         return RunChoice(None, RunInfo.model_validate_json(seat.info), seat.resumed, joined=True)
-    older_run = _latest(runs, settings)
     asked = settings.resume or settings.round is not None
-    resumed = asked and older_run is not None and settings.cache is not None
-    return RunChoice(older_run, runs.info(older_run) if older_run else None, resumed)
+    try:
+        older_run = _latest(runs, settings)
+        older = runs.info(older_run) if older_run else None
+    except DamagedFileError as error:
+        if asked:
+            raise
+        return RunChoice(None, None, resumed=False, trouble=str(error))
+    return RunChoice(older_run, older, resumed=asked and older_run is not None and settings.cache is not None)
 
 
 def _latest(runs: Runs, settings: Settings) -> str | None:

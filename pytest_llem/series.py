@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,10 +17,12 @@ from pytest_llem.analysis.rounds import merge
 from pytest_llem.analysis.summary import Summary, summarise
 from pytest_llem.campaign.schema import Budget, Confidence, Execution
 from pytest_llem.daemon import series as account
+from pytest_llem.daemon.assignment import NOT_IN_THE_CAMPAIGN
 from pytest_llem.daemon.series import Round, Series
 from pytest_llem.records import Record
 from pytest_llem.reporting import terminal
 from pytest_llem.reporting.export import read_campaign
+from pytest_llem.reporting.names import counted
 from pytest_llem.reporting.rounds import RoundLine, rounds_table, write_series_summary
 from pytest_llem.reporting.table import table
 from pytest_llem.state.environments import Environments
@@ -107,30 +110,41 @@ class SeriesReport:
         return found
 
     def _summarise(self) -> Summary:
-        latest = next((one.info for one in reversed(self._measured) if one.info), None)
-        asked = self._asked(latest) if latest else Asked()
+        first = next((one.info for one in self._measured if one.info), None)
+        asked = self._asked()
         axes = {key: values for one in self._measured for key, values in one.axes.items()}
-        points = latest.points if latest else {}
+        points = first.points if first else {}
         pairs = zip(self._series.rounds, self._measured, strict=True)
-        return summarise(
+        summary = summarise(
             [merged for one, found in pairs for merged in merge(found.observations, one.number)],
             [Expected(key, label, axes.get(key, {}), len(self.rounds)) for key, label in points.items()],
             confidence=asked.confidence,
             group_by=asked.group_by,
             budgets=asked.expect,
             structure=asked.execution.structure,
-            seed=latest.seed if latest else 0,
+            seed=first.seed if first else 0,
             environments={key: value for one in self._measured for key, value in one.environments.items()},
             unit="round",
         )
+        return summary.model_copy(update={"messages": (*summary.messages, *self._left_out(points))})
 
-    def _asked(self, info: RunInfo) -> Asked:
-        """Return what the campaign of a run asked for; the defaults if that run ended before it was written."""
-        try:
-            said = read_campaign(self._runs.results(info.run_id))
-        except OSError:
-            return Asked()
-        return Asked.model_validate({name: said[name] for name in Asked.model_fields})
+    def _left_out(self, points: Container[str]) -> Iterator[str]:
+        """Yield a sentence on each round with results that no row has: somebody continued it after an edit."""
+        for one, found in zip(self._series.rounds, self._measured, strict=True):
+            others = {o.configuration for o in found.observations if o.configuration not in points}
+            if others:
+                yield (
+                    f"round {one.number} has {counted(len(others), 'configuration')} that the first round had not,"
+                    f" not in the table: the campaign, {NOT_IN_THE_CAMPAIGN} made the difference"
+                )
+
+    def _asked(self) -> Asked:
+        """Return what the campaign asks for, as the first round that got as far wrote it; the defaults if none did."""
+        for one in self._series.rounds:
+            with contextlib.suppress(OSError):
+                said = read_campaign(self._runs.results(one.run_id))
+                return Asked.model_validate({name: said[name] for name in Asked.model_fields})
+        return Asked()
 
 
 def _line(one: Round, measured: _Measured) -> RoundLine:
@@ -143,6 +157,7 @@ def _line(one: Round, measured: _Measured) -> RoundLine:
         due=_utc(one.due),
         started_at=_utc(one.started_at),
         ended_at=_utc(one.ended_at) if one.ended_at is not None else None,
+        ran_s=one.ran_s,
         completed=len(completed),
         failed=len(tried - completed),
         asked=len(info.points) * info.cycles if info else None,

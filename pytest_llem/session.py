@@ -15,21 +15,24 @@ from typing import TYPE_CHECKING
 from pytest_llem.analysis.expenses import SpendingReport
 from pytest_llem.analysis.observations import Expected
 from pytest_llem.backends.registry import registered
-from pytest_llem.campaign.forecast import Forecast, forecast
+from pytest_llem.campaign.forecast import forecast
 from pytest_llem.campaign.loader import LoadedCampaign, load
 from pytest_llem.campaign.schedule import Experiment, order, plan
+from pytest_llem.daemon.series import SERIES_FOLDER, unfinished
 from pytest_llem.executors.base import Observer
 from pytest_llem.executors.compose.executor import ComposeSetup
 from pytest_llem.progress import Progress
 from pytest_llem.records import Result
 from pytest_llem.reporting.export import git_commit
 from pytest_llem.reporting.files import RunFiles
+from pytest_llem.reporting.outlook import Prospect
 from pytest_llem.run_choice import choose_run
 from pytest_llem.runner import Identity, identity
 from pytest_llem.settings import Seat, Settings
-from pytest_llem.spending import durations_s
+from pytest_llem.spending import durations_s, expenses_of
 from pytest_llem.state.environments import Environments
 from pytest_llem.state.health import HealthTally
+from pytest_llem.state.results import DamagedFileError, StorageError
 from pytest_llem.state.run import Run, Runs, Standing
 from pytest_llem.state.run_info import Difference, compare
 from pytest_llem.station import Station
@@ -43,8 +46,9 @@ class CampaignSession:
     """A campaign, loaded and expanded, at one run.
 
     Raises:
-        CampaignError, GridError: the campaign is not valid.
-        CampaignChangedError: this is a round of another campaign.
+        CampaignError: the campaign is not valid.
+        CampaignChangedError: this is a round of another campaign, or would measure something else.
+        SeriesError: the account of the daemon's series cannot be read.
         RunBusyError, StorageError, DamagedFileError: the run cannot be opened.
         ExecutorError: a GPU is named that is not here.
     """
@@ -56,14 +60,17 @@ class CampaignSession:
         self.hands_over = self.campaign.daemon.enabled and settings.round is None
         self.settings = settings = replace(settings, dry=True) if self.hands_over else settings
         if settings.round is not None:
-            settings.round.check(self.loaded.sha256)
+            settings.round.check_campaign(self.loaded.sha256)
         self._runs = Runs(settings.cache, self._results_dir(), self.loaded.key)
         chosen = choose_run(self._runs, settings, seat)
         self.older_run, self.older, self.resumed = chosen.older_run, chosen.older, chosen.resumed
+        self.older_trouble = chosen.trouble
         self.executor, self.expansion, self.placement = settle(
-            self.loaded, self.backends, settings, continued=chosen.executor
+            self.loaded, self.backends, settings, continued=chosen.executor or self._executor_of_series()
         )
         self.info = chosen.info(settings, self.loaded, self.expansion, self.executor.name)
+        if settings.round is not None:
+            settings.round.check_points(self.info.points_sha256)
         self.experiments: list[Experiment] = order(
             self.expansion.points,
             cycles=self.campaign.execution.cycles,
@@ -78,7 +85,7 @@ class CampaignSession:
         self._latest: Result | None = None
         self.summary: Summary | None = None
         self._station: Station | None = None
-        self.progress = Progress(self.campaign, done=seat.completed if seat else ())
+        self.progress = Progress(self.campaign)
         results = self._runs.results(self.info.run_id)
         commit = None if settings.dry else git_commit(settings.rootdir)
         self._environments = Environments(results, commit)
@@ -91,6 +98,13 @@ class CampaignSession:
         )
         self._take_up(seat)
 
+    def _executor_of_series(self) -> str | None:
+        """Return where the daemon's series runs that this session is a round of, or will go on with."""
+        if self.settings.round is not None:
+            return self.settings.round.executor
+        series = unfinished(self.series_folder) if self.hands_over else None
+        return series.executor if series and series.campaign_sha256 == self.loaded.sha256 else None
+
     # --- Before anything runs ---
 
     def needed_backends(self) -> list[str]:
@@ -102,40 +116,62 @@ class CampaignSession:
         """What an edit of the campaign changed since the latest session of the run that is continued."""
         return compare(self.older.points, self.info.points) if self.resumed and self.older else None
 
-    def older_counts(self) -> tuple[int, int]:
+    def older_counts(self) -> tuple[int, int] | None:
         """Return how many experiments of the newest older run were completed and how many had failed."""
-        assert self._earlier is not None
+        if self._earlier is None:
+            return None
         return len(self._earlier.having("completed")), len(self._earlier.having("failed"))
 
     @cached_property
     def _earlier(self) -> Standing | None:
-        """How far the newest older run got; before a daemon's round that is another round."""
+        """How far the newest older run got, if that can be read; before a daemon's round that is another round."""
         run_id = self.older_run or self._runs.newest()
-        return self._runs.survey(run_id) if run_id else None
+        try:
+            return self._runs.survey(run_id) if run_id else None
+        except DamagedFileError as error:
+            self.older_trouble = str(error)
+            return None
 
     @property
     def results_folder(self) -> Path:
         """Where this run's results are."""
         return self._runs.results(self.info.run_id).folder
 
+    @property
+    def series_folder(self) -> Path:
+        """Where the daemon's series of this campaign are."""
+        return self._results_dir() / self.loaded.key / SERIES_FOLDER
+
     def expected(self) -> list[Expected]:
         """Return what the campaign asks of each configuration."""
         cycles = self.campaign.execution.cycles
         return [Expected(p.spec_hash, p.label, p.axes, cycles) for p in self.expansion.points]
 
-    def forecast(self, experiments: Sequence[Experiment]) -> tuple[Forecast, str | None]:
-        """Return how long experiments will take, and the earlier run by whose times that is told."""
-        known_s = durations_s(self._earlier) if self._earlier else {}
-        stops, has_gpus = plan(experiments, self.campaign), bool(self.placement.session.visible)
+    @cached_property
+    def prospect(self) -> Prospect:
+        """What the experiments will take that are pending before the session starts, by the newest older run."""
+        earlier = self._earlier
+        known_s = durations_s(earlier) if earlier else {}
+        stops, has_gpus = plan(self.pending(), self.campaign), bool(self.placement.session.visible)
         found = forecast(stops, self.campaign, known_s, has_instruments=has_gpus)
-        return found, self._earlier.results.folder.name if self._earlier else None
+        return Prospect(
+            found,
+            run_id=earlier.results.folder.name if earlier else None,
+            earlier=expenses_of(earlier) if earlier else None,
+            cost=self.campaign.cost,
+        )
 
     def seat(self, writer: str) -> Seat:
         """Return what an xdist worker is told."""
-        return Seat(self.info.model_dump_json(), self.resumed, tuple(sorted(self.progress.done)), writer)
+        return Seat(self.info.model_dump_json(), self.resumed, writer)
 
     def _results_dir(self) -> Path:
-        return self.settings.rootdir / self.campaign.io.results_dir
+        folder = self.settings.rootdir / self.campaign.io.results_dir
+        if folder.exists() and not folder.is_dir():
+            raise StorageError(
+                f"results have no place, {folder}: Not a directory; io.results_dir names another one"
+            )
+        return folder
 
     def _take_up(self, seat: Seat | None) -> None:
         """Find out how far the run got, and unless this is a dry run take it over."""
@@ -143,6 +179,7 @@ class CampaignSession:
             self.standing = self._runs.survey(self.info.run_id) if self.resumed else None
         elif seat:
             self.run = self._runs.join(self.info, seat.writer)
+            self.standing = self._runs.survey(self.info.run_id) if self.resumed else None
         else:
             self.run, self.standing = self._runs.open(self.info)
             self._files.begin()
@@ -163,6 +200,7 @@ class CampaignSession:
 
         Raises:
             NotReadyError: a backend, model or dataset of theirs is not to be had here.
+            CampaignStopped: nothing can be started here.
         """
         assert self.run is not None
         self._station = Station(

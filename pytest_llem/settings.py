@@ -43,5 +43,4 @@ class Seat:
 
     info: str
     resumed: bool
-    completed: tuple[tuple[str, int], ...]
     writer: str

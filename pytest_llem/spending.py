@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 
-from pytest_llem.analysis.expenses import Book, Expenses, SpendingReport, bill, together
+from pytest_llem.analysis.expenses import Bill, Book, Expenses, SpendingReport, bill, expenses, together
 from pytest_llem.campaign.schedule import Experiment
 from pytest_llem.campaign.schema import Campaign
 from pytest_llem.records import Result
 from pytest_llem.reporting import outlook
+from pytest_llem.reporting.export import SUMMARY_JSON
 from pytest_llem.runner import CampaignStopped, Identity, identity
 from pytest_llem.state.run import Standing
 
@@ -133,3 +135,18 @@ def durations_s(standing: Standing) -> dict[str, float]:
             seconds = (status.completed_at - status.started_at).total_seconds()
             found.setdefault(spec_hash, []).append(seconds)
     return {spec_hash: sum(seconds) / len(seconds) for spec_hash, seconds in found.items()}
+
+
+def expenses_of(standing: Standing) -> Expenses | None:
+    """Return what a run had taken when it was last summarised; None: it never was, or it took nothing."""
+    try:
+        said = json.loads((standing.results.folder / SUMMARY_JSON).read_bytes())["spending"]["so_far"]
+        found = expenses(Bill.model_validate(said))
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ):  # a summary is for people: without it no word of energy
+        return None
+    return found if found.seconds else None

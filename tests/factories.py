@@ -40,28 +40,36 @@ NUMBERS = {
 """Metrics of the measurement that `measurement` returns. There are no times of first tokens."""
 
 
-def metrics(numbers: Mapping[str, float], energy_source: Source = "nvml_counter") -> dict[str, Quantity]:
+def metrics(
+    numbers: Mapping[str, float],
+    energy_source: Source = "nvml_counter",
+    parts: tuple[str, ...] = ("gpu",),
+) -> dict[str, Quantity]:
     """Return numbers as quantities; where the energy is unavailable, so is what is derived from it."""
     found = {}
     for name, value in numbers.items():
         unit = METRICS[name].unit
-        is_energy = unit.startswith(("J", "W"))
-        source = energy_source if is_energy else "clock"
-        absent = is_energy and energy_source == "unavailable"
-        found[name] = (
-            unavailable(unit, "no meter") if absent else Quantity(value=value, unit=unit, source=source)
-        )
+        if not METRICS[name].is_metered:
+            found[name] = Quantity(value=value, unit=unit, source="clock")
+        elif energy_source == "unavailable":
+            found[name] = unavailable(unit, "no meter")
+        else:
+            found[name] = Quantity(value=value, unit=unit, source=energy_source, parts=parts)
     return found
 
 
 def measurement(
-    numbers: Mapping[str, float] | None = None, *, energy_source: Source = "nvml_counter", **changes: Any
+    numbers: Mapping[str, float] | None = None,
+    *,
+    energy_source: Source = "nvml_counter",
+    parts: tuple[str, ...] = ("gpu",),
+    **changes: Any,
 ) -> Measurement:
     """Return a measurement with `numbers` over `NUMBERS` as its metrics and `changes` to its fields."""
     total = (
         unavailable("J", "no meter")
         if energy_source == "unavailable"
-        else Quantity(value=5270.0, unit="J", source=energy_source, resolution=17.6)
+        else Quantity(value=5270.0, unit="J", source=energy_source, resolution=17.6, parts=parts)
     )
     fields: dict[str, Any] = {
         "launch": Launch(
@@ -90,7 +98,7 @@ def measurement(
             f"gpu:{GPU}": total,
             "cpu": unavailable("J", "not readable"),
         },
-        "metrics": metrics(NUMBERS | dict(numbers or {}), energy_source),
+        "metrics": metrics(NUMBERS | dict(numbers or {}), energy_source, parts),
         "effective": {"batch_size": 8},
     }
     return Measurement(**fields | changes)

@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         lock = DaemonLock(folder / LOCK_FILE)
         leash = Leash(folder / LEASH_FILE)
-        campaign = Campaign(options.campaign, options.sha256, folder)
+        campaign = Campaign(options.campaign, options.sha256, options.points_sha256, options.executor, folder)
         sessions = Sessions(options.command, None)
         daemon = Daemon(
             campaign,
@@ -61,6 +61,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--folder", type=Path, required=True, help="of the campaign's series")
     parser.add_argument("--campaign", required=True, help="its name")
     parser.add_argument("--sha256", required=True, help="of what it says")
+    parser.add_argument("--points-sha256", required=True, help="of what is measured")
+    parser.add_argument("--executor", required=True, help="where it is measured")
     parser.add_argument("--at", type=time.fromisoformat, help="local time of the first start")
     parser.add_argument("--interval", type=int, help="seconds from start to start")
     parser.add_argument("--total", type=int, help="seconds from the first start to the end")

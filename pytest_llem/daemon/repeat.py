@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
 
 from pytest_llem.daemon import series as account
-from pytest_llem.daemon.assignment import Assignment
+from pytest_llem.daemon.assignment import NOT_IN_THE_CAMPAIGN, Assignment
 from pytest_llem.daemon.clock import Schedule
 from pytest_llem.daemon.herald import Herald
 from pytest_llem.daemon.locks import Leash
@@ -20,9 +21,6 @@ from pytest_llem.reporting.digits import duration
 INTERRUPTED = 2
 """Exit code of a daemon that was stopped; the series goes on when it starts again."""
 
-CANNOT_START = 127
-"""Stands for the exit code of a process that could not be started, as in a shell."""
-
 RETRY_S = 1.0
 """Between two looks at a round that a dead daemon has left."""
 
@@ -33,12 +31,15 @@ class Campaign:
 
     Attributes:
         name: of the campaign.
-        sha256: of what it says.
+        sha256, points_sha256: of what it says, and of what is measured.
+        executor: where a new series of it runs.
         folder: of its series, one folder each.
     """
 
     name: str
     sha256: str
+    points_sha256: str
+    executor: str
     folder: Path
 
 
@@ -75,27 +76,36 @@ class Daemon:
         self._herald = herald
         self._began_s = bed.now()
         self._stopped = False
+        self._news: list[str] = []
 
     def take_up(self) -> Series:
-        """Return the series to carry out: the campaign's unfinished one, else a new one.
+        """Return the series to carry out: the campaign's unfinished one, else a new one. `run` says which.
 
         Raises:
             SeriesError, OSError: its account cannot be read or written.
         """
-        folder = account.newest(self._campaign.folder)
-        series = account.read(folder) if folder else None
-        if series is not None and not series.ended:
-            if self._goes_on(series):
-                return series
-            series.ended = True
-            self._write(series)
-        now_s = self._bed.now()
-        name = self._campaign
-        series = Series(account.new_id(now_s), name.name, name.sha256, self._schedule.first(now_s))
+        older = account.unfinished(self._campaign.folder)
+        if older is not None:
+            if self._goes_on(older):
+                return older
+            older.ended = True
+            self._write(older)
+        series = self._new_series()
         self.folder(series).mkdir(parents=True)
         self._write(series)
-        self._say(f"series {series.id} of {name.name}: {every(self._schedule)}")
+        self._news.append(f"series {series.id} of {series.campaign}: {every(self._schedule)}")
         return series
+
+    def _new_series(self) -> Series:
+        now_s, campaign = self._bed.now(), self._campaign
+        return Series(
+            id=account.new_id(now_s),
+            campaign=campaign.name,
+            campaign_sha256=campaign.sha256,
+            points_sha256=campaign.points_sha256,
+            executor=campaign.executor,
+            first_start=self._schedule.first(now_s),
+        )
 
     def folder(self, series: Series) -> Path:
         """Return where a series lies."""
@@ -105,8 +115,10 @@ class Daemon:
         """Carry out what a series still lacks.
 
         Returns:
-            0: all rounds passed; 1: one did not, or a budget is not kept on all of them; 2: it was stopped.
+            0: no round failed or was lost; 1: one was, or a budget is not kept on all of them; 2: it was stopped.
         """
+        for line in self._news:
+            self._say(line)
         if not self._wait_for_leash():
             return INTERRUPTED
         if (interrupted := series.open_round()) is not None:
@@ -126,18 +138,26 @@ class Daemon:
         """Tell whether an unfinished series is still this campaign's, and has something left to do."""
         now_s = self._bed.now()
         where = f"series {series.id} ({account.completed(series.rounds)} rounds completed)"
-        if series.campaign_sha256 != self._campaign.sha256:
-            self._say(f"the campaign has changed since {where}; a new series begins")
+        if (changed := self._changed_since(series)) is not None:
+            self._news.append(f"{changed} has changed since {where}; a new series begins")
             return False
         is_late = now_s >= self._schedule.end(series.first_start)
         if is_late or not (
             series.open_round() or self._schedule.next(series.first_start, self._after(series))
         ):
-            self._say(f"{where} is over: its time had passed before the daemon started again")
+            self._news.append(f"{where} is over: its time had passed before the daemon started again")
             return False
         again = f"python -m pytest_llem rounds {self.folder(series)} --end"
-        self._say(f"going on with {where}; to begin a new one, end it first: {again}")
+        self._news.append(f"going on with {where}; to begin a new one, end it first: {again}")
         return True
+
+    def _changed_since(self, series: Series) -> str | None:
+        """Return what makes the campaign another one than that of a series; None: it is the same."""
+        if series.campaign_sha256 != self._campaign.sha256:
+            return "the campaign"
+        if series.points_sha256 != self._campaign.points_sha256:
+            return f"what is measured (by {NOT_IN_THE_CAMPAIGN})"
+        return None
 
     def _wait_for_leash(self) -> bool:
         """Take the leash; wait while a round that a dead daemon has left ends its experiment."""
@@ -178,24 +198,42 @@ class Daemon:
     # --- A round ---
 
     def _carry_out(self, series: Series, begun: Round) -> None:
-        begun.outcome = "running"
+        begun.go_on()
         self._write(series)
-        leash = str(self._leash.path)
-        assigned = Assignment(series.id, begun.number, begun.run_id, series.campaign_sha256, leash)
-        try:
-            process = self._starter.round(assigned)
-        except OSError as error:
-            self._say(f"round {begun.number} cannot be started: {error}")
-            begun.end(self._bed.now(), CANNOT_START, None)
-        else:
-            stopped = self._attend(process, self._schedule.end(series.first_start))
-            begun.end(self._bed.now(), _exit_code(process), stopped)
+        told = self._campaign.folder / account.TOLD_FILE
+        with contextlib.suppress(OSError):
+            told.unlink()
+        self._run_session(series, begun, told)
         self._write(series)
-        self._say(f"round {begun.number} {begun.how()} after {duration(begun.lasted_s)}")
-        if begun.is_lost:
+        if begun.outcome == "crashed" and not told.exists():
             self._complain(self._herald.tell_lost(self.folder(series), series, begun))
         self._analyse(series, show=False)
         self._tell_left_out(series, begun)
+
+    def _run_session(self, series: Series, begun: Round, told: Path) -> None:
+        began_s = self._bed.now()
+        try:
+            process = self._starter.round(self._assignment(series, begun, told))
+        except OSError as error:
+            self._say(f"round {begun.number} cannot be started: {error}")
+            begun.end(began_s, 0.0, None, None)
+            return
+        stopped = self._attend(process, self._schedule.end(series.first_start))
+        now_s = self._bed.now()
+        begun.end(now_s, now_s - began_s, _exit_code(process), stopped)
+        self._say(f"round {begun.number} {begun.how()} after {duration(begun.ran_s)}")
+
+    def _assignment(self, series: Series, begun: Round, told: Path) -> Assignment:
+        return Assignment(
+            series=series.id,
+            number=begun.number,
+            run_id=begun.run_id,
+            campaign_sha256=series.campaign_sha256,
+            points_sha256=series.points_sha256,
+            executor=series.executor,
+            leash=str(self._leash.path),
+            told=str(told),
+        )
 
     def _attend(self, process: Process, end_s: float) -> Stopped | None:
         """Wait for the end of a round; ask it to stop when the daemon is asked to, or the series is over."""
@@ -224,11 +262,12 @@ class Daemon:
 
     def _tell_left_out(self, series: Series, over: Round) -> None:
         due_s = self._next(series, after_s=over.due)
-        if due_s is not None and due_s <= self._bed.now():
-            left_out = moment(self._schedule, due_s)
-            self._say(
-                f"round {over.number} took longer than the interval: the start at {left_out} is left out"
-            )
+        if due_s is None or due_s > self._bed.now():
+            return
+        why = f"round {over.number} took longer than the interval"
+        if over.ended_at is not None and over.ended_at < due_s:
+            why = f"the summary of round {over.number} was not ready in time"
+        self._say(f"{why}: the start at {moment(self._schedule, due_s)} is left out")
 
     def _analyse(self, series: Series, *, show: bool) -> int:
         """Write the series' summary; show it in the log, or to those who listen."""
@@ -236,7 +275,7 @@ class Daemon:
             process = self._starter.analysis(self.folder(series), show=show)
         except OSError as error:
             self._say(f"the summary of the series cannot be made: {error}")
-            return CANNOT_START
+            return 1
         while process.poll() is None:
             if self._bed.sleep(math.inf, lambda: process.poll() is not None):
                 self._stopped = True

@@ -19,9 +19,9 @@ SERIES_SCHEMA_VERSION = 1
 
 SERIES_FILE = "series.json"
 SERIES_FOLDER = "series"
-"""Where the series of a campaign lie, beside its runs, with the two locks."""
+"""Where the series of a campaign lie, beside its runs, with the two locks and the mark of `Assignment.told`."""
 
-LOCK_FILE, LEASH_FILE = ".lock", ".leash"
+LOCK_FILE, LEASH_FILE, TOLD_FILE = ".lock", ".leash", ".told"
 
 Outcome = Literal["running", "passed", "failed", "crashed", "interrupted", "cut"]
 """Of a round: `crashed` is any end that is not pytest's 0 or 1; `interrupted` goes on when the daemon starts again;
@@ -44,7 +44,8 @@ class Round:
         number: from 1.
         run_id: its own run.
         due, started_at, ended_at: Unix times in s; a round that went on after an interruption keeps its first start.
-        exit_code: pytest's; negative: the signal that killed it.
+        ran_s: that its sessions took, without the pause of an interruption; what a killed daemon did not see is not in.
+        exit_code: pytest's; negative: the signal that killed it; None: it has none yet, or could not be started.
     """
 
     number: int
@@ -53,6 +54,7 @@ class Round:
     started_at: float
     outcome: Outcome = "running"
     ended_at: float | None = None
+    ran_s: float = 0.0
     exit_code: int | None = None
 
     @property
@@ -60,19 +62,14 @@ class Round:
         """Whether it is to go on when the daemon starts again; `running` in a file without a daemon is so too."""
         return self.outcome in ("running", "interrupted")
 
-    @property
-    def is_lost(self) -> bool:
-        """Whether its session ended where it could tell nobody: killed, not started, or refused by pytest."""
-        return self.outcome == "crashed" and self.exit_code not in (0, 1, 2, 3, 5)
+    def go_on(self) -> None:
+        """Note that a session of it begins."""
+        self.outcome, self.ended_at, self.exit_code = "running", None, None
 
-    @property
-    def lasted_s(self) -> float:
-        """From its start to its end."""
-        return (self.ended_at or self.started_at) - self.started_at
-
-    def end(self, now_s: float, exit_code: int, stopped: Stopped | None) -> None:
-        """Note how it ended; `stopped` is why it was asked to, and counts only if it did end early."""
+    def end(self, now_s: float, ran_s: float, exit_code: int | None, stopped: Stopped | None) -> None:
+        """Note how a session of it ended; `stopped` is why it was asked to, and counts only if it did end early."""
         self.ended_at, self.exit_code = now_s, exit_code
+        self.ran_s += ran_s
         if exit_code in (0, 1):
             self.outcome = "failed" if exit_code else "passed"
         else:
@@ -80,10 +77,12 @@ class Round:
 
     def how(self) -> str:
         """Return its outcome in words."""
-        if self.outcome != "crashed" or self.exit_code is None:
+        if self.outcome != "crashed":
             return self.outcome
+        if self.exit_code is None:
+            return "could not be started"
         if self.exit_code < 0:
-            return f"killed by {signal.Signals(-self.exit_code).name}"
+            return f"killed by {_signal_name(-self.exit_code)}"
         return f"ended with pytest's exit code {self.exit_code}"
 
 
@@ -93,7 +92,10 @@ class Series:
 
     Attributes:
         id: of the form of a run's; it sorts by time.
-        campaign, campaign_sha256: name and hash; another hash is another series.
+        campaign, campaign_sha256: name, and hash of what it says.
+        points_sha256: hash of what is measured: files that the campaign names, and the machine, are in it. Another
+            one of the two is another series.
+        executor: where all its rounds run.
         first_start: Unix time in s, from which all starts are counted.
         ended: whether it has no more rounds to start.
     """
@@ -102,6 +104,8 @@ class Series:
     id: str
     campaign: str
     campaign_sha256: str
+    points_sha256: str
+    executor: str
     first_start: float
     ended: bool = False
     rounds: list[Round] = field(default_factory=list)
@@ -135,6 +139,17 @@ def newest(folder: Path) -> Path | None:
     """Return the folder of the newest series below `folder`."""
     found = [path.parent for path in folder.glob(f"*/{SERIES_FILE}") if RUN_ID.fullmatch(path.parent.name)]
     return max(found, default=None, key=lambda path: path.name)
+
+
+def unfinished(folder: Path) -> Series | None:
+    """Return the newest series below `folder` if it has not ended.
+
+    Raises:
+        SeriesError: its account cannot be read.
+    """
+    path = newest(folder)
+    series = read(path) if path else None
+    return None if series is None or series.ended else series
 
 
 def find(folder: Path) -> Path:
@@ -218,6 +233,14 @@ def _in_unix_time(found: dict[str, Any]) -> dict[str, Any]:
         for name in _TIMES
         if found.get(name) is not None
     }
+
+
+def _signal_name(number: int) -> str:
+    """Return such as `SIGKILL`; most real-time signals have a number only."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def completed(rounds: Iterable[Round]) -> int:

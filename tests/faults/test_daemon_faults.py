@@ -26,7 +26,7 @@ SLOW = """
 """
 """Two configurations; an experiment takes a second or two."""
 
-TWO_ROUNDS = ("--campaign-set=daemon.interval=30s", "--campaign-set=daemon.total_duration=59s")
+TWO_ROUNDS = ("--campaign-set=daemon.interval=45s", "--campaign-set=daemon.total_duration=89s")
 
 
 def begun(root: Path) -> int:
@@ -118,7 +118,7 @@ def test_a_stop_during_a_gap_does_not_wait_for_it(pytester: pytest.Pytester, cam
 
 def test_a_killed_daemon_goes_on_between_rounds(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """SIGKILL during a wait loses nothing: the same command keeps series, rounds and starts."""
-    campaign("daemon: {enabled: true, interval: 25s, total_duration: 49s}\n")
+    campaign("daemon: {enabled: true, interval: 30s, total_duration: 59s}\n")
     with daemon(pytester.path) as process:
         wait_until(lambda: outcomes(pytester.path) == ["passed"], "the first round is over")
         process.kill()
@@ -154,7 +154,7 @@ def test_a_killed_daemon_goes_on_inside_a_round(pytester: pytest.Pytester, campa
 
 def test_a_killed_round_does_not_end_the_daemon(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """A round that is killed is told as such, the next one runs in full, and the exit code is 1."""
-    campaign("daemon: {enabled: true, interval: 25s, total_duration: 49s}\n", grid=SLOW)
+    campaign("daemon: {enabled: true, interval: 30s, total_duration: 59s}\n", grid=SLOW)
     with daemon(pytester.path) as process:
         session = the_round(process)
         wait_until(lambda: begun(pytester.path) == 1, "its first experiment runs")
@@ -171,7 +171,7 @@ def test_a_round_that_crashes_at_its_start_does_not_end_the_daemon(
     pytester: pytest.Pytester, campaign: Campaign
 ) -> None:
     """A session that does not come up is told with its exit code; the next round, when it can, runs."""
-    campaign("daemon: {enabled: true, interval: 15s, total_duration: 29s}\n")
+    campaign("daemon: {enabled: true, interval: 30s, total_duration: 59s}\n")
     pytester.makeconftest(
         "import os, pathlib\n"
         "broken = pathlib.Path('broken')\n"
@@ -190,7 +190,7 @@ def test_a_round_that_crashes_at_its_start_does_not_end_the_daemon(
 
 def test_an_edited_campaign_is_no_round_of_the_series(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """A campaign that is edited while its daemon waits is refused by the next round, and begins a series on restart."""
-    path = campaign("daemon: {enabled: true, interval: 15s, total_duration: 29s}\n")
+    path = campaign("daemon: {enabled: true, interval: 30s, total_duration: 59s}\n")
     with daemon(pytester.path) as process:
         wait_until(lambda: outcomes(pytester.path) == ["passed"], "the first round is over")
         path.write_text(path.read_text().replace("[1, 2]", "[1, 4]"))

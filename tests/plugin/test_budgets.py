@@ -37,7 +37,7 @@ def test_over_budget_every_experiment_passes_and_the_session_fails(
     done.assert_outcomes(passed=4)
     assert done.ret == pytest.ExitCode.TESTS_FAILED
     metric = budget.partition(":")[0]
-    done.stdout.fnmatch_lines([f"*{metric}*"])
+    done.stdout.fnmatch_lines([f"*{metric}*", "2 budgets of expect not kept: exit code 1"])
 
 
 def test_lf_judges_again_without_measuring(pytester: pytest.Pytester, campaign: Campaign) -> None:

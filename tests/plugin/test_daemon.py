@@ -25,6 +25,7 @@ from daemons import (
     series_summary,
     wait_until_it_waits,
 )
+from pytest_llem.campaign.loader import campaign_key
 from runs import completed, events, results_of, run_folders
 from sessions import wait_until
 
@@ -41,7 +42,9 @@ defaults:
 window: {seconds: 0, passes: 1}
 grid: {backends: [abacus], shared: {batch_size: [1, 2]}}
 execution: {cycles: 2, config_gap_seconds: 0, cycle_gap_seconds: 0, conditioning: false}
-daemon: {enabled: true, interval: 20s, total_duration: 59s}
+group_by: [batch_size]
+expect: {output_tokens_per_second: {min: 1}}
+daemon: {enabled: true, interval: 30s, total_duration: 89s}
 """
 
 
@@ -54,7 +57,7 @@ class Rounds:
 
 @pytest.fixture(scope="module")
 def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
-    """Let one daemon live; about a minute."""
+    """Let one daemon live; about a minute and a half."""
     root = tmp_path_factory.mktemp("three")
     (root / "pytest.ini").write_text("[pytest]\n")
     (root / "grid.yaml").write_text(CAMPAIGN)
@@ -69,10 +72,10 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rounds]:
 
 @pytest.mark.key("daemon.enabled", "daemon.interval", "daemon.total_duration")
 def test_it_repeats_the_campaign_until_its_time_is_over(three: Rounds) -> None:
-    """20 s from start to start and 59 s in all are three rounds, on their ticks, each a run of its own."""
+    """30 s from start to start and 89 s in all are three rounds, on their ticks, each a run of its own."""
     rounds = account(three.root)["rounds"]
     due = [datetime.fromisoformat(one["due"]) for one in rounds]
-    assert [later - due[0] for later in due] == [timedelta(seconds=20 * tick) for tick in range(3)]
+    assert [later - due[0] for later in due] == [timedelta(seconds=30 * tick) for tick in range(3)]
     assert [one["outcome"] for one in rounds] == ["passed"] * 3
     assert [run.name for run in run_folders(three.root)] == [one["run_id"] for one in rounds]
     assert (three.exit_code, len(completed(three.root))) == (0, 12)
@@ -84,6 +87,11 @@ def test_the_unit_of_the_analysis_is_the_round(three: Rounds) -> None:
     assert summary["unit"] == "round"
     assert [(row["n"], row["of"]) for row in summary["rows"]] == [(3, 3)] * 2
     assert [row["metrics"]["output_tokens_per_second"]["interval"]["n"] for row in summary["rows"]] == [3, 3]
+    assert [(group["axes"], group["n"]) for group in summary["groups"]] == [
+        ({"batch_size": 1}, 3),
+        ({"batch_size": 2}, 3),
+    ]
+    assert [row["budgets"][0]["failed"] for row in summary["rows"]] == [False] * 2
     assert "over rounds [95 % interval: Student t on logs, n = 3]" in three.printed
     with (series_folders(three.root)[0] / "summary.csv").open(newline="") as file:
         assert [row["n"] for row in csv.DictReader(file)] == ["3", "3"]
@@ -114,6 +122,7 @@ def test_quiet_is_a_line_an_event_and_a_log(three: Rounds) -> None:
     assert "round 2 passed after" in three.printed
     assert "round: 2 of series" not in three.printed
     text = Path(log).read_text()
+    assert f"series {account(three.root)['id']} of toy: every" in text
     assert "round: 2 of series" in text
     assert "round 2 passed after" in text
 
@@ -173,13 +182,23 @@ def test_the_waiting_daemon_imports_next_to_nothing() -> None:
 def test_collect_only_prints_the_plan_and_starts_nothing(
     pytester: pytest.Pytester, campaign: Campaign
 ) -> None:
-    """`--collect-only` validates, lists the starts, and leaves no file."""
+    """`--collect-only` validates, lists the starts and what they take in all, and leaves no file."""
     campaign("daemon: {enabled: true, at: 02:30, interval: 6h, total_duration: 1d}\n")
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--collect-only")
     assert done.ret == 0
     done.stdout.fnmatch_lines(["daemon: every 6h for 1d*", "* 02:30:00 * (in *)", "* 08:30:00 * (in *)"])
     assert len([line for line in done.outlines if ":30:00" in line]) == 4
+    done.stdout.fnmatch_lines(["4 rounds, about 0.* h in all"])
     assert not (pytester.path / "results").exists()
+
+
+def test_starts_that_cannot_happen_are_said_to(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """If a round takes longer than the interval, the plan says which of its starts are left out."""
+    campaign("daemon: {enabled: true, interval: 10m}\n")
+    longer = ("--campaign-set", "window.seconds=600")  # of four experiments, and four starts of engines
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--collect-only", *longer)
+    left_out = "a round takes about 0.7? h, longer than daemon.interval: only one start in 5 happens"
+    done.stdout.fnmatch_lines([left_out])
 
 
 def test_an_invalid_campaign_never_becomes_a_daemon(pytester: pytest.Pytester, campaign: Campaign) -> None:
@@ -191,7 +210,8 @@ def test_an_invalid_campaign_never_becomes_a_daemon(pytester: pytest.Pytester, c
 
 
 @pytest.mark.parametrize(
-    ("option", "why"), [("--lf", "goes on with"), ("-pno:cacheprovider", "interrupted round")]
+    ("option", "why"),
+    [("--lf", "failed round add --campaign-set daemon.enabled=false"), ("-pno:cacheprovider", "continued")],
 )
 def test_options_that_a_daemon_cannot_have_are_refused(
     pytester: pytest.Pytester, campaign: Campaign, option: str, why: str
@@ -216,6 +236,17 @@ def test_what_selects_nothing_never_becomes_a_daemon(pytester: pytest.Pytester, 
     """-k that leaves nothing ends as in any session, with exit code 5."""
     campaign("daemon: {enabled: true}\n")
     assert pytester.runpytest_subprocess("--campaign=grid.yaml", "-k", "nothing").ret == 5
+
+
+def test_an_account_that_cannot_be_read_is_refused(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """A damaged account of the newest series is named, with what to do, before anything starts."""
+    campaign("daemon: {enabled: true}\n")
+    folder = pytester.path / "results" / campaign_key("grid.yaml") / "series/20260101-000000-aaaa"
+    folder.mkdir(parents=True)
+    (folder / "series.json").write_text("{")
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml")
+    assert done.ret == 4
+    done.stderr.fnmatch_lines(["ERROR: *series.json cannot be read*move its folder away*"])
 
 
 def test_a_second_daemon_is_refused(pytester: pytest.Pytester, campaign: Campaign) -> None:
@@ -262,6 +293,9 @@ def test_a_failed_experiment_fails_round_and_daemon(pytester: pytest.Pytester, c
     (command,) = set(re.findall(r"experiments remain: pytest (.*)", log.read_text()))
     (pytester.path / "mood").unlink()
     pytester.runpytest_subprocess(*command.split()).assert_outcomes(passed=2)
+    (run,) = run_folders(pytester.path)
+    assert json.loads((run / "run.json").read_text())["round"]["number"] == 1
+    assert [result["round"] for result in results_of(pytester.path)] == [1] * 4
     assert "1 of 1 rounds completed" in output
 
 

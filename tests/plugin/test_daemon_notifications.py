@@ -36,7 +36,7 @@ def test_a_lost_round_and_the_end_of_the_series_are_told(
 ) -> None:
     """The daemon tells of a killed round and how the series ended, with its tables; the address stays secret."""
     campaign(
-        "daemon: {enabled: true, interval: 15s, total_duration: 29s}\nnotify: {webhook_url: '${HOOK}'}\n"
+        "daemon: {enabled: true, interval: 30s, total_duration: 59s}\nnotify: {webhook_url: '${HOOK}'}\n"
     )
     pytester.makeconftest(LOSE_THE_FIRST)
     with daemon(pytester.path) as process:
@@ -53,6 +53,33 @@ def test_a_lost_round_and_the_end_of_the_series_are_told(
     assert SECRET not in output
     for path in pytester.path.rglob("*"):
         assert not path.is_file() or SECRET not in path.read_text(errors="replace"), path
+
+
+CRASH = """
+import os
+def pytest_collection_modifyitems():
+    if "LLEM_ROUND" in os.environ:
+        raise RuntimeError("a plugin of ours")
+"""
+NOT_STARTED = """
+import os, pytest
+def pytest_runtestloop():
+    if "LLEM_ROUND" in os.environ:
+        raise pytest.UsageError("no GPU any more")
+"""
+
+
+@pytest.mark.parametrize(("conftest", "status"), [(CRASH, "crashed"), (NOT_STARTED, "not_started")])
+def test_a_crashed_round_is_told_of_once(
+    pytester: pytest.Pytester, campaign: Campaign, receiver: Receiver, conftest: str, status: str
+) -> None:
+    """A round that ends before its first experiment tells so itself, and the daemon does not tell it again."""
+    campaign("daemon: {enabled: true}\nnotify: {webhook_url: '${HOOK}'}\n")
+    pytester.makeconftest(conftest)
+    with daemon(pytester.path) as process:
+        process.communicate(timeout=120)
+    assert outcomes(pytester.path) == ["crashed"]
+    assert [m["status"] for m in receiver.messages] == [status, "series_failed"]
 
 
 def test_a_daemon_that_is_stopped_tells_so_and_shows_no_address(

@@ -30,6 +30,20 @@ def test_a_users_test_runs_once_for_each_experiment(pytester: pytest.Pytester, c
     assert len(completed(pytester.path)) == 4
 
 
+def test_an_experiment_is_told_once(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """Two tests of one experiment have a letter each of pytest's, and one line between them that counts it."""
+    campaign()
+    tests = "def test_rate(experiment): assert experiment.run().output_tokens_per_second > {}\n"
+    pytester.makepyfile(test_budget=tests.format(1) + tests.replace("rate", "more").format(1e12))
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "test_budget.py")
+    done.assert_outcomes(passed=4, failed=4)
+    counts = [line.split("[")[1][:3] for line in done.outlines if "token/s" in line and "[" in line]
+    assert counts == ["1/4", "2/4", "3/4", "4/4"]
+    letters = [line for line in done.outlines if line.startswith("test_budget.py ")]
+    assert sum(line.split()[1].count("F") for line in letters) == 4
+    assert "[100%]" in letters[-1]
+
+
 def test_an_experiment_is_measured_once_a_session(pytester: pytest.Pytester, campaign: Campaign) -> None:
     """The campaign's own items and two tests of the user's share one measurement."""
     campaign()
@@ -70,7 +84,7 @@ def test_an_unavailable_metric_says_why(pytester: pytest.Pytester, campaign: Cam
     campaign()
     pytester.makepyfile(test_p99="def test_p99(experiment): experiment.run().ttft_ms_p99")
     done = pytester.runpytest_subprocess("--campaign=grid.yaml", "test_p99.py", "-k", "c1")
-    done.stdout.fnmatch_lines(["*ttft_ms_p99 is unavailable: 20 samples; p99 needs 500*"])
+    done.stdout.fnmatch_lines(["*ttft_ms_p99 is unavailable: 20 distinct times; p99 needs 500*"])
 
 
 def test_a_failed_experiment_raises_its_class(pytester: pytest.Pytester, campaign: Campaign) -> None:

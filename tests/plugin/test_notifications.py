@@ -110,6 +110,25 @@ def test_over_budget_is_a_failure_and_a_run_budget_is_not(
     assert receiver.messages[1]["remaining"] == 2
 
 
+@pytest.mark.parametrize(
+    ("hook", "status"),
+    [
+        ("pytest_sessionstart(): pytest.exit('no host')", "interrupted"),
+        ("pytest_collection_modifyitems(): raise OSError('no host')", "crashed"),
+    ],
+)
+def test_an_end_before_the_first_item_is_told(
+    pytester: pytest.Pytester, campaign: Campaign, receiver: Receiver, hook: str, status: str
+) -> None:
+    """A plugin that ends the session at its start or while it collects is told of, with what it said."""
+    campaign(NOTIFY)
+    pytester.makeconftest(f"import pytest\ndef {hook}\n")
+    run(pytester)
+    message = only(receiver)
+    assert (message["event"], message["status"], message["reason"]) == ("failure", status, "no host")
+    assert message["remaining"] == 4
+
+
 def test_who_tries_something_is_left_alone(
     pytester: pytest.Pytester, campaign: Campaign, receiver: Receiver
 ) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from pytest_llem.records import METRICS
 from runs import completed, results_of, rows, run_folders, summary, workers_alive
 
 Campaign = Callable[..., Path]
+
+METRICS_PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
 
 def test_it_measures_every_configuration_in_every_cycle(
@@ -47,12 +51,73 @@ def test_a_path_on_the_command_line_is_enough(pytester: pytest.Pytester, campaig
     pytester.runpytest_subprocess("grid.yaml").assert_outcomes(passed=4)
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--campaign=grid.yaml", "--campaign=b.yaml"),
+        ("--campaign=grid.yaml", "b.yaml"),
+        ("grid.yaml", "b.yaml"),
+    ],
+)
+def test_two_campaigns_are_refused(
+    pytester: pytest.Pytester, campaign: Campaign, options: tuple[str, ...]
+) -> None:
+    """However two are named, neither is left out in silence."""
+    campaign()
+    campaign(name="b.yaml")
+    done = pytester.runpytest_subprocess(*options)
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: one campaign a session, not 2: b.yaml, grid.yaml; *"])
+
+
+def test_an_empty_name_is_refused(pytester: pytest.Pytester) -> None:
+    """A variable of the shell that is not set runs no other tests in the campaign's place."""
+    pytester.makepyfile("def test_it(): pass")
+    done = pytester.runpytest_subprocess("--campaign=")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: --campaign: the name of its file is empty; *"])
+
+
+def test_a_file_that_nearly_is_a_campaign_is_told_so(pytester: pytest.Pytester) -> None:
+    """What nobody collects lacks the line by which a campaign is known, and the message says so."""
+    pytester.makefile(".yaml", grid="campain_name: x")
+    done = pytester.runpytest_subprocess("grid.yaml")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(
+        ["ERROR: grid.yaml: no line begins with campaign_name: *--campaign grid.yaml *"]
+    )
+
+
+def test_an_empty_value_is_refused(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """`--campaign-set KEY=` does not set a key of the file back to its default."""
+    campaign()
+    done = pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-set", "execution.cycles=")
+    assert done.ret == pytest.ExitCode.USAGE_ERROR
+    done.stderr.fnmatch_lines(["ERROR: --campaign-set execution.cycles: the value is empty; *"])
+
+
 def test_another_yaml_file_on_the_command_line_is_left_alone(pytester: pytest.Pytester) -> None:
     """A YAML file that is no campaign is none of our business."""
     pytester.makefile(".yaml", data="key: value")
+    pytester.makeconftest(
+        """
+        import pytest
+
+        class Item(pytest.Item):
+            def runtest(self): pass
+
+        class File(pytest.File):
+            def collect(self):
+                yield Item.from_parent(self, name="it")
+
+        def pytest_collect_file(file_path, parent):
+            if file_path.suffix == ".yaml":
+                return File.from_parent(parent, path=file_path)
+        """
+    )
     done = pytester.runpytest_subprocess("data.yaml")
+    done.assert_outcomes(passed=1)
     assert "campaign" not in done.stdout.str()
-    assert done.ret in (pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.NO_TESTS_COLLECTED)
 
 
 def test_testpaths_do_not_join_a_campaign(pytester: pytest.Pytester, campaign: Campaign) -> None:
@@ -93,6 +158,21 @@ def test_energy_carries_its_source(pytester: pytest.Pytester, campaign: Campaign
         done.stdout.fnmatch_lines(["*~*"])
     else:
         assert energy["source"] in {"rapl", "nvml_counter"}
+    done.stdout.fnmatch_lines([f"sources: energy {energy['source']} ({' + '.join(energy['parts'])}); *"])
+
+
+def test_any_other_number_has_the_source_that_is_documented(
+    pytester: pytest.Pytester, campaign: Campaign
+) -> None:
+    """A metric that is neither energy nor power has the one source that docs/metrics.md names."""
+    documented = dict(re.findall(r"^\| `(\w+)` \|.* \| (\w+) \|$", METRICS_PAGE, re.MULTILINE))
+    campaign(grid="backends: [abacus]\n")
+    pytester.runpytest_subprocess("--campaign=grid.yaml", "--campaign-set", "defaults.streaming=true")
+    metrics = results_of(pytester.path)[0]["measurement"]["metrics"]
+    known = {name: one["source"] for name, one in metrics.items() if one["value"] is not None}
+    assert {"itl_ms_mean", "output_tokens_per_second", "cold_start_time_s"} <= known.keys()
+    for name in known.keys() - {name for name, metric in METRICS.items() if metric.is_metered}:
+        assert known[name] == documented[name], name
 
 
 def test_nothing_runs_on_after_the_session(pytester: pytest.Pytester, campaign: Campaign) -> None:

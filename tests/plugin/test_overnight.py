@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from daemons import account, outcomes, series_folders, wait_until_it_waits
 
@@ -96,6 +97,18 @@ def test_looking_starts_nothing(bench: Path) -> None:
     assert "daemon: every 1d for 14d" in done.stdout
     assert len(re.findall(r" 01:00:00 .* \(in ", done.stdout)) == 8
     assert not (bench / "results").exists()
+
+
+def test_what_the_campaign_offers_in_comments_is_valid(bench: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without their comment signs the last lines of the campaign are sections of a valid one."""
+    monkeypatch.setenv("LLEM_WEBHOOK", "https://example.org/hook")
+    path = bench / "campaigns/nightly.yaml"
+    said, mark, offered = path.read_text().partition("the lines below:\n")
+    path.write_text(said + mark + re.sub("^# ", "", offered, flags=re.MULTILINE))
+    done = shell(bench, LOOK)
+    assert done.returncode == 0, done.stdout + done.stderr
+    campaign = yaml.safe_load(path.read_text())
+    assert {"notify", "cost", "expect"} <= campaign.keys()
 
 
 def test_the_plain_command_waits_and_its_series_can_be_ended(bench: Path) -> None:

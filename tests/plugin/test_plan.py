@@ -49,7 +49,7 @@ def test_an_earlier_run_tells_how_long_it_takes(pytester: pytest.Pytester, campa
     more = ("--campaign-set", "execution.cycles=4")
     for options in (["--collect-only"], ["--collect-only", "--lf", *more], []):
         header = run(pytester, *load, *options).stdout.str()
-        (seconds,) = re.findall(rf"plan: about ([\d.]+) s \(by the times of run {run_id}\)", header)
+        (seconds,) = re.findall(rf"plan: about ([\d.]+) s.* \(by the times of run {run_id}\b", header)
         assert 1.0 <= float(seconds) < 60  # two loads, and what a busy machine makes of the rest
 
 
@@ -90,6 +90,21 @@ def test_a_grouped_campaign_has_a_line_a_configuration(pytester: pytest.Pytester
     campaign(execution="structure: grouped")
     (line,) = lines_with(run(pytester), " is over: ")
     assert line.startswith("abacus-batch_size-1 is over: ")
+
+
+def test_an_earlier_run_tells_what_the_energy_costs(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """After a run the plan of the next one has its energy in the same time, at the price of now."""
+    campaign("cost: {price_per_kwh: 0.5}\n")
+    settings = ("--campaign-set", "window.passes=100")
+    run(pytester, *settings)
+    so_far = summary(pytester.path)["spending"]["so_far"]
+    doubled = ("--campaign-set", "cost.price_per_kwh=1", "--collect-only")
+    (plan,) = lines_with(run(pytester, *settings, *doubled), "plan: ")
+    kwh, cost = (float(found) for found in re.findall(r"~(\S+) kWh, cost (\S+) \(", plan)[0])
+    assert kwh == cost
+    assert 0 < kwh < 10 * so_far["energy_kwh"]
+    (plan,) = lines_with(run(pytester, *settings, "--campaign-set", "grid.shared.batch_size=[4]"), "plan: ")
+    assert "kWh" not in plan
 
 
 @pytest.mark.key("cost.price_per_kwh", "cost.carbon_g_per_kwh")

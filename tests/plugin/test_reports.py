@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -12,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from runs import results_of, run_folders
 
 Campaign = Callable[..., Path]
 
@@ -75,7 +78,27 @@ def test_a_failure_shows_class_log_and_the_command_to_rerun(
     assert "campaign_plugin.py" not in text
     command = next(line for line in text.splitlines() if "again: pytest " in line or "rerun: pytest " in line)
     (pytester.path / "mood").unlink()
-    pytester.runpytest_subprocess(*command.partition("pytest ")[2].split()).assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*shlex.split(command)[2:]).assert_outcomes(passed=1)
+    run(pytester, "--lf").assert_outcomes(passed=1, deselected=1)
+    assert len(run_folders(pytester.path)) == 1
+
+
+def test_printed_commands_go_on_with_the_same_measurements(
+    pytester: pytest.Pytester, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is printed below the table repeats the options and works from the folder that the user is in."""
+    campaign()
+    monkeypatch.chdir(pytester.mkdir("below"))
+    override = ("--campaign-set", "decoder.temperature=0.5", "--campaign-set", "campaign_name=a b")
+    options = ("--campaign=../grid.yaml", "-k", "c1", "--force-cold-start", *override)
+    done = pytester.runpytest_subprocess(*options)
+    line = next(line for line in done.outlines if "experiments remain: " in line)
+    command = shlex.split(line.partition(": ")[2])
+    again = pytester.runpytest_subprocess(*command[1:])
+    again.assert_outcomes(passed=2, deselected=2)
+    results = results_of(pytester.path)
+    assert {result["configuration"]["decoder"]["temperature"] for result in results} == {0.5}
+    assert not any(result["measurement"]["launch"]["warm"] for result in results)
 
 
 def test_the_user_hooks_are_called(pytester: pytest.Pytester, campaign: Campaign) -> None:

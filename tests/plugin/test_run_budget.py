@@ -39,7 +39,7 @@ def test_a_run_ends_with_the_cycle_that_used_it_up(
     done.stdout.fnmatch_lines(
         [
             f"stopped by execution.{key} (1e-09 {unit}): the first cycle alone took * {unit}; raise it to go on",
-            "2 experiments remain: pytest --campaign=grid.yaml --lf",
+            "2 experiments remain: pytest --campaign=grid.yaml --lf *",
         ]
     )
     assert summary(pytester.path)["spending"]["stopped_by"].startswith(f"execution.{key}")
@@ -101,6 +101,14 @@ def test_a_worker_of_xdist_stops_too(pytester: pytest.Pytester, campaign: Campai
     done.assert_outcomes(passed=2)
     assert done.ret == 0
     done.stdout.fnmatch_lines(["stopped by execution.budget_hours*", "2 experiments remain: *"])
+
+
+def test_a_worker_of_xdist_counts_earlier_sessions(pytester: pytest.Pytester, campaign: Campaign) -> None:
+    """Under -n 1 too --lf measures nothing while the budget is that of the run."""
+    campaign()
+    run(pytester, *budget("budget_hours", NOTHING))
+    run(pytester, "--lf", "-n", "1", *budget("budget_hours", NOTHING))
+    assert len(completed(pytester.path)) == 2
 
 
 def test_other_tests_of_the_session_run(pytester: pytest.Pytester, campaign: Campaign) -> None:

@@ -29,12 +29,14 @@ ROOMS: dict[str, frozenset[str]] = {
     "spending": frozenset({"records", "campaign", "state", "runner", "analysis", "reporting"}),
     "progress": frozenset({"records", "campaign", "state", "executors", "runner", "spending", "analysis"}),
     "notify": frozenset(),
+    "command_line": frozenset({"settings"}),
+    "long_waits": frozenset(),
     "run_choice": frozenset({"settings", "campaign", "state"}),
     "venue": frozenset({"settings", "backends", "campaign", "executors"}),
 }
 OF_PYTEST = frozenset(
     {"plugin", "campaign_plugin", "hookspec", "collection", "fixtures", "compose_fixtures", "rootdir"}
-    | {"notify_plugin", "daemon_plugin"}
+    | {"registration", "notify_plugin", "daemon_plugin", "last_failed"}
 )
 THIRD_PARTY: dict[str, frozenset[str]] = {
     "records": frozenset({"pydantic"}),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,7 +19,7 @@ from pytest_llem.daemon.clock import DAY_S, Schedule
 from pytest_llem.daemon.herald import Herald
 from pytest_llem.daemon.locks import Leash
 from pytest_llem.daemon.repeat import INTERRUPTED, Campaign, Daemon
-from pytest_llem.daemon.series import Series
+from pytest_llem.daemon.series import Round, Series
 from pytest_llem.daemon.words import Speaker
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -76,8 +77,11 @@ class Night:
 class Done:
     """The process of an analysis, over at once."""
 
+    def __init__(self, code: int = 0) -> None:
+        self._code = code
+
     def poll(self) -> int | None:
-        return 0
+        return self._code
 
     def send_signal(self, _number: int, /) -> None:
         raise AssertionError("nobody stops an analysis")
@@ -118,6 +122,9 @@ class Diary(Speaker):
         self.lines.append(line)
 
 
+TOY = Campaign("toy", "a", "b", "local", Path())
+
+
 @dataclass
 class Home:
     """A campaign's folder, in which daemons live one after the other."""
@@ -125,19 +132,21 @@ class Home:
     folder: Path
     leashes: list[Leash] = field(default_factory=list)
 
-    def live(self, schedule: Schedule, night: Night, sha256: str = "a") -> tuple[int, Series, list[str]]:
+    def live(
+        self, schedule: Schedule, night: Night, campaign: Campaign = TOY
+    ) -> tuple[int, Series, list[str]]:
         """Let a daemon run to its end; return its exit code, the account on disk, and what it said."""
-        daemon, diary = self.daemon(schedule, night, sha256)
+        daemon, diary = self.daemon(schedule, night, campaign)
         series = daemon.take_up()
         code = daemon.run(series)
         self.leashes.pop().let_go()
         return code, account.read(daemon.folder(series)), diary.lines
 
-    def daemon(self, schedule: Schedule, night: Night, sha256: str = "a") -> tuple[Daemon, Diary]:
+    def daemon(self, schedule: Schedule, night: Night, campaign: Campaign = TOY) -> tuple[Daemon, Diary]:
         leash = night.leash = Leash(self.folder / account.LEASH_FILE)
         self.leashes.append(leash)
         diary = Diary(schedule)
-        campaign = Campaign("toy", sha256, self.folder)
+        campaign = replace(campaign, folder=self.folder)
         return Daemon(
             campaign, schedule, bed=night, starter=night, speaker=diary, leash=leash, herald=Herald()
         ), diary
@@ -186,8 +195,41 @@ def test_a_round_longer_than_the_interval_leaves_a_start_out(home: Home) -> None
     night = Night(lasts_s=lambda: next(lasts))
     _, series, said = home.live(HOURLY, night)
     assert [(one.began_s - BEGIN_S) / 3600 for one in night.rounds] == [0, 3, 4]
-    assert len([line for line in said if "left out" in line]) == 1
+    (line,) = [line for line in said if "left out" in line]
+    assert line.startswith("round 1 took longer than the interval: the start at ")
     assert [one.due - BEGIN_S for one in series.rounds] == [0, 3 * 3600, 4 * 3600]
+
+
+def test_a_start_that_the_daemon_itself_has_missed_is_not_blamed_on_the_round(home: Home) -> None:
+    """A start that passes between the end of a round and that of its summary is left out because of the summary."""
+
+    class Slow(Night):
+        def analysis(self, _series: Path, *, show: bool) -> Done:
+            self.now_s += 0 if show else 120
+            return Done()
+
+    _, series, said = home.live(HOURLY, Slow(lasts_s=lambda: 3590))
+    assert [one.due - BEGIN_S for one in series.rounds] == [0, 2 * 3600, 4 * 3600]
+    lines = [line.partition(":")[0] for line in said if "left out" in line]
+    assert lines == [f"the summary of round {number} was not ready in time" for number in (1, 2)]
+
+
+def test_only_a_round_that_has_told_nobody_is_told_of(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever its exit code, a crashed round that has left its mark is left alone, and the mark is its own alone."""
+    told_of: list[int] = []
+
+    def tell_lost(_herald: Herald, _folder: Path, _series: Series, lost: Round) -> None:
+        told_of.append(lost.number)
+
+    class Telling(Night):
+        def round(self, assignment: Assignment) -> RoundProcess:
+            if assignment.number % 2:
+                assignment.note_told()
+            return super().round(assignment)
+
+    monkeypatch.setattr(Herald, "tell_lost", tell_lost)
+    home.live(HOURLY, Telling(codes=[3, 3, 4, 4, -9]))
+    assert told_of == [2, 4]
 
 
 def test_the_end_lets_the_experiment_in_progress_finish(home: Home) -> None:
@@ -216,6 +258,18 @@ def test_the_series_is_analysed_after_each_round_and_shown_at_the_end(home: Home
     assert night.analysed == [False] * 5 + [True]
 
 
+def test_a_budget_that_is_not_kept_over_the_rounds_fails_the_daemon(home: Home) -> None:
+    """Where every round passed and the analysis of all of them objects, the exit code is 1."""
+
+    class Dear(Night):
+        def analysis(self, series: Path, *, show: bool) -> Done:
+            super().analysis(series, show=show)
+            return Done(1)
+
+    code, series, _ = home.live(HOURLY, Dear())
+    assert (code, [one.outcome for one in series.rounds]) == (1, ["passed"] * 5)
+
+
 def test_a_stop_between_rounds_is_at_once_and_the_series_goes_on(home: Home) -> None:
     """A signal during a wait ends the daemon with 2; started again it keeps to the same ticks."""
     night = Night(stops=[BEGIN_S + 1.5 * 3600])
@@ -241,6 +295,31 @@ def test_a_stop_in_a_round_goes_on_with_its_run(home: Home) -> None:
     assert [one.due - BEGIN_S for one in whole.rounds] == [tick * 3600 for tick in range(5)]
 
 
+def test_a_pause_is_no_part_of_what_a_round_took(home: Home) -> None:
+    """A round that went on after an interruption keeps its first start, and took what its two sessions took."""
+    stop_s, again_s = 600, 1500
+    home.live(HOURLY, Night(lasts_s=lambda: 1800, stops=[BEGIN_S + stop_s]))
+    _, series, said = home.live(HOURLY, Night(now_s=BEGIN_S + again_s, lasts_s=lambda: 900))
+    first = series.rounds[0]
+    assert (first.started_at, first.ended_at) == (BEGIN_S, BEGIN_S + again_s + 900)
+    assert first.ran_s == stop_s + 30 + 900
+    assert "round 1 passed after 25:30" in said
+
+
+def test_a_round_that_goes_on_has_not_ended(home: Home) -> None:
+    """While an interrupted round goes on its account has neither an end nor an exit code."""
+    home.live(HOURLY, Night(lasts_s=lambda: 1800, stops=[BEGIN_S + 600]))
+    seen: list[Round] = []
+
+    class Watched(Night):
+        def round(self, assignment: Assignment) -> RoundProcess:
+            seen.append(account.read(home.folder / assignment.series).rounds[0])
+            return super().round(assignment)
+
+    home.live(HOURLY, Watched(now_s=BEGIN_S + 1000))
+    assert (seen[0].outcome, seen[0].ended_at, seen[0].exit_code) == ("running", None, None)
+
+
 def test_a_second_signal_stops_at_once(home: Home) -> None:
     """The second signal interrupts the round's session."""
     night = Night(lasts_s=lambda: 1800, stops=[BEGIN_S + 600, BEGIN_S + 610])
@@ -259,18 +338,32 @@ def test_a_restart_after_missed_starts_takes_the_next(home: Home) -> None:
 
 
 @pytest.mark.parametrize(
-    ("sha256", "later_s", "why"), [("b", 600, "has changed"), ("a", 9 * 3600, "is over")]
+    ("campaign", "later_s", "why"),
+    [
+        (replace(TOY, sha256="b"), 600, "the campaign has changed"),
+        (replace(TOY, points_sha256="c"), 600, "what is measured .*prompts.* has changed"),
+        (TOY, 9 * 3600, "is over"),
+    ],
 )
 def test_a_new_series_begins_where_the_old_one_cannot_go_on(
-    home: Home, sha256: str, later_s: float, why: str
+    home: Home, campaign: Campaign, later_s: float, why: str
 ) -> None:
-    """A changed campaign and a series whose time has passed begin a new one, and it is said why."""
+    """A changed campaign, changed files, and a series whose time has passed begin a new one, and it is said why."""
     _, old, _ = home.live(HOURLY, Night(stops=[BEGIN_S + 600]))
-    _, new, said = home.live(HOURLY, Night(now_s=BEGIN_S + later_s), sha256)
+    _, new, said = home.live(HOURLY, Night(now_s=BEGIN_S + later_s), campaign)
     assert new.id != old.id
     assert new.first_start == pytest.approx(BEGIN_S + later_s)
-    assert any(why in line for line in said)
+    assert any(re.search(why, line) for line in said)
     assert account.read(home.folder / old.id).ended
+
+
+def test_the_rounds_of_a_series_are_all_told_its_first_executor(home: Home) -> None:
+    """A daemon that starts again where `auto` would now choose otherwise goes on with the executor of the series."""
+    first = Night(stops=[BEGIN_S + 1.5 * 3600])
+    home.live(HOURLY, first)
+    again = Night(now_s=BEGIN_S + 1.7 * 3600)
+    home.live(HOURLY, again, replace(TOY, executor="compose"))
+    assert {one.assignment.executor for one in first.rounds + again.rounds} == {"local"}
 
 
 def test_an_ended_series_is_followed_by_a_new_one(home: Home) -> None:
@@ -294,6 +387,7 @@ def test_a_round_that_cannot_be_started_does_not_end_the_daemon(home: Home) -> N
     assert code == 1
     assert [one.outcome for one in series.rounds] == ["passed", "crashed", "passed", "passed", "passed"]
     assert any("round 2 cannot be started" in line for line in said)
+    assert (series.rounds[1].exit_code, series.rounds[1].how()) == (None, "could not be started")
 
 
 def test_a_full_disk_does_not_end_the_daemon(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ ROUNDS = st.builds(
     started_at=TIMES,
     outcome=st.sampled_from(["running", "passed", "failed", "crashed", "interrupted", "cut"]),
     ended_at=st.none() | TIMES,
+    ran_s=st.floats(0, 1e6),
     exit_code=st.none() | st.integers(-9, 5),
 )
 SERIES = st.builds(
@@ -33,6 +34,8 @@ SERIES = st.builds(
     id=st.just("20261122-184512-x7k2"),
     campaign=st.text(),
     campaign_sha256=st.text("0123456789abcdef"),
+    points_sha256=st.text("0123456789abcdef"),
+    executor=st.sampled_from(["local", "compose"]),
     first_start=TIMES,
     ended=st.booleans(),
     rounds=st.lists(ROUNDS, max_size=5),
@@ -50,6 +53,24 @@ def test_what_is_written_is_read(folder: Path, series: Series) -> None:
     account.write(folder, series)
     assert account.read(folder) == series
     assert [path.name for path in folder.iterdir()] == [account.SERIES_FILE]
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [
+        (0, "passed"),
+        (3, "ended with pytest's exit code 3"),
+        (127, "ended with pytest's exit code 127"),
+        (-9, "killed by SIGKILL"),
+        (-40, "killed by signal 40"),
+        (None, "could not be started"),
+    ],
+)
+def test_how_a_round_ended_is_said_in_words(exit_code: int | None, words: str) -> None:
+    """Exit codes, signals with a name and without one, and a process that never was, have words of their own."""
+    over = Round(1, "20261122-184512-x7k2", due=0, started_at=0)
+    over.end(60, 60, exit_code, None)
+    assert over.how() == words
 
 
 @pytest.mark.parametrize(
@@ -75,7 +96,7 @@ def test_the_newest_series_of_a_campaign_is_found(tmp_path: Path) -> None:
     for name in ("20260101-000000-aaaa", "20260102-000000-aaaa"):
         folder = tmp_path / account.SERIES_FOLDER / name
         folder.mkdir(parents=True)
-        account.write(folder, Series(name, "toy", "a", 0.0))
+        account.write(folder, Series(name, "toy", "a", "b", "local", 0.0))
     assert account.find(tmp_path) == folder
     assert account.find(folder) == folder
     with pytest.raises(SeriesError):
@@ -84,12 +105,20 @@ def test_the_newest_series_of_a_campaign_is_found(tmp_path: Path) -> None:
 
 def test_an_assignment_passes_through_the_environment() -> None:
     """What a daemon says is what the round hears; nobody else hears anything."""
-    assigned = Assignment("s", 2, "r", "abc", "leash")
+    assigned = Assignment("s", 2, "r", "abc", "def", "local", "leash", "told")
     assert Assignment.of(assigned.environment()) == assigned
     assert Assignment.of({}) is None
-    assigned.check("abc")
-    with pytest.raises(CampaignChangedError, match="series s"):
-        assigned.check("abd")
+
+
+def test_a_round_of_something_else_is_refused() -> None:
+    """An edited campaign and other points are refused, each with what has changed since the series began."""
+    assigned = Assignment("s", 2, "r", "abc", "def", "local", "leash", "told")
+    assigned.check_campaign("abc")
+    assigned.check_points("def")
+    with pytest.raises(CampaignChangedError, match="the campaign has changed since series s"):
+        assigned.check_campaign("abd")
+    with pytest.raises(CampaignChangedError, match=r"\(by prompts, .*\) has changed since series s"):
+        assigned.check_points("deg")
 
 
 def test_a_campaign_has_one_daemon(tmp_path: Path) -> None:
