@@ -156,7 +156,7 @@ class CampaignPlugin:
             except (CampaignStopped, StorageError) as stop:
                 item.session.shouldfail = str(stop)
                 pytest.fail(str(stop), pytrace=False)
-            item.user_properties.extend(terminal.Headline.of(result).to_properties())
+            item.user_properties.extend(terminal.Headline.of(result, is_new=is_new).to_properties())
             if is_new:
                 self._config.hook.pytest_llem_result(config=self._config, result=result)
             return result

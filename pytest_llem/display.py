@@ -47,8 +47,6 @@ class Display:
         self._began_s = time.monotonic()
         self._has_status_line = False
         self._long_waits = LongWaits(self._line)
-        done = filter(session.progress.is_done, session.experiments)
-        self._told = {(experiment.point.label, experiment.cycle) for experiment in done}
 
     @property
     def _reporter(self) -> Any:
@@ -220,9 +218,8 @@ class Display:
     def experiment_is_over(self, report: Any) -> None:
         """Print the experiment's line once its call is over; several tests may ask for one experiment."""
         headline = terminal.Headline.from_properties(report.user_properties)
-        if headline is None or report.when != "call" or (headline.label, headline.cycle) in self._told:
+        if headline is None or report.when != "call" or headline.is_stored:
             return
-        self._told.add((headline.label, headline.cycle))
         self._over += 1
         reporter = self._reporter
         if reporter is None or self._verbosity != 0:

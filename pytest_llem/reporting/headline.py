@@ -22,6 +22,7 @@ _PROPERTIES = {
     "e2e_latency_ms": "e2e_latency_ms_mean",
     "failure_kind": "llem_failure_class",
     "failure_message": "llem_failure_message",
+    "is_stored": "llem_stored",
 }
 """Names of the fields of a `Headline` among a test's properties."""
 
@@ -36,6 +37,7 @@ class Headline:
         energy_source: of the energy (`records.Source`); None without a measurement.
         e2e_latency_ms: mean over the requests.
         failure_kind: class of the failure; None for a completed experiment.
+        is_stored: True where the test was given a result that an earlier test or session has measured.
     """
 
     label: str
@@ -46,9 +48,10 @@ class Headline:
     e2e_latency_ms: float | None = None
     failure_kind: str | None = None
     failure_message: str | None = None
+    is_stored: bool | None = None
 
     @classmethod
-    def of(cls, result: Result) -> Headline:
+    def of(cls, result: Result, *, is_new: bool = True) -> Headline:
         """Return the headline of a result."""
         energy = _quantity(result.measurement, "energy_per_output_token_j")
         return cls(
@@ -60,6 +63,7 @@ class Headline:
             e2e_latency_ms=_value(result.measurement, "e2e_latency_ms_mean"),
             failure_kind=result.failure.kind if result.failure else None,
             failure_message=" ".join(result.failure.message.split()) if result.failure else None,
+            is_stored=None if is_new else True,
         )
 
     @classmethod
