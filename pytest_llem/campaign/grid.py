@@ -13,6 +13,7 @@ from pytest_llem.campaign.blocks import Block, Exclusion, blocks, exclusions
 from pytest_llem.campaign.drafts import Draft, explicit
 from pytest_llem.campaign.effects import difference, without
 from pytest_llem.campaign.findings import CampaignError, Findings, Problem, did_you_mean
+from pytest_llem.campaign.garbage import collection_paused
 from pytest_llem.campaign.host import Host
 from pytest_llem.campaign.identity import Files, SpecHashes, engine_key, limited, slug, twin_hash
 from pytest_llem.campaign.keys import experiment_keys, resolve_axis
@@ -97,6 +98,7 @@ def at_most(figures: Mapping[str, str], reason: str) -> str:
     return f"; at most {figures[reason]}" if reason in figures else ""
 
 
+@collection_paused()
 def expand(
     loaded: LoadedCampaign,
     backends: Mapping[str, BackendSpec],

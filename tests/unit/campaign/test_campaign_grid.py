@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import json
 import re
 import textwrap
@@ -683,3 +684,20 @@ def test_needed_backends_of_a_grid_that_is_too_large_are_not_looked_for(tmp_path
     path.write_text(json.dumps({"campaign_name": "c", "model": "m", "grid": grid}))
     with pytest.raises(CampaignError, match="1,000,000 points x 5 cycles"):
         needed_backends(load(path, tmp_path, backends=ALL), ALL)
+
+
+@pytest.mark.parametrize("is_enabled", [True, False])
+def test_the_garbage_collector_is_left_as_it_was(tmp_path: Path, *, is_enabled: bool) -> None:
+    """It rests while a grid is expanded, and a grid that is refused does not leave it resting."""
+    path = tmp_path / "campaign.yaml"
+    path.write_text(
+        "campaign_name: c\nmodel: m\ngrid: {backends: [tensorrt], shared: {fp_precision: [float32]}}\n"
+    )
+    try:
+        if not is_enabled:
+            gc.disable()
+        with pytest.raises(CampaignError):
+            expand(load(path, tmp_path, backends=ALL), ALL)
+        assert gc.isenabled() == is_enabled
+    finally:
+        gc.enable()
