@@ -91,7 +91,7 @@ class Observation:
             launch=sys.intern(measurement.launch.id) if measurement else None,
             status=result.status,
             failure_kind=result.failure.kind if result.failure else None,
-            flags=measurement.flags if measurement else (),
+            flags=_shared(measurement.flags) if measurement else (),
             devices=_shared(_devices(measurement)),
             values=array("d", (math.nan if q is None or q.value is None else q.value for q in quantities)),
             sources=_shared(tuple("unavailable" if q is None else q.source for q in quantities)),
